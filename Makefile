@@ -1,0 +1,37 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: ## install what is missing: .venv, the Docker engine
+	@tests/venv.sh
+	@tests/lab/engine.sh up
+
+link: ## make this checkout importable as webops.php_stack
+	@tests/venv.sh
+
+lab: setup ## start a Debian 12 lab host (systemd, nginx, php8.2-fpm)
+	@tests/lab/images.sh stack
+	tests/lab/lab.py up
+	tests/lab/lab.py inventory php-stack-lab >.cache/lab/inventory.json
+	echo "The lab host php-stack-lab runs. Try:"
+	echo "  . .venv/bin/activate"
+	echo "  ansible -i .cache/lab/inventory.json all -m fpm_pool_facts"
+	echo "  docker exec -it php-stack-lab bash"
+
+clean: ## remove the lab's containers and images, the caches and .venv
+	@if docker info >/dev/null 2>&1; then
+	  python3 tests/lab/lab.py down --all
+	  tests/lab/images.sh --remove
+	fi
+	tests/lab/engine.sh down
+	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup link lab clean
