@@ -1,0 +1,172 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The port through which everything else reads a host: files and commands.
+
+Parsers and rules never touch the system; they take what a Host returns. With
+``root`` the same code reads a tree (an image, a backup, an etckeeper checkout):
+absolute paths and symbolic links are then resolved inside the tree, as in a
+chroot, and no command is ever run.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+import subprocess
+from dataclasses import dataclass
+
+# The kernel's own limit on nested links (man 7 path_resolution).
+_MAX_LINKS = 40
+
+
+class HostError(Exception):
+    """Something on the host could not be read or run; str() says what and why."""
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command did. ``rc`` is -1 with ``error`` set when it could not run at all."""
+
+    argv: tuple[str, ...]
+    rc: int
+    stdout: str
+    stderr: str
+    error: str = ""
+
+
+class Host:
+    """Reads files under ``root`` and, on the live host only, runs commands."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = os.path.abspath(root)
+        self.live = self.root == "/"
+
+    def real(self, path: str) -> str:
+        """The path on this machine that ``path`` of the host stands for.
+
+        :raises OSError: ELOOP for a chain of links without an end.
+        """
+        if self.live:
+            return path
+        todo = [part for part in path.split("/") if part not in ("", ".")]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            candidate = os.path.join(self.root, *done, part)
+            try:
+                target = os.readlink(candidate)
+            except OSError:
+                done.append(part)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(40, os.strerror(40), path)
+            if target.startswith("/"):
+                done = []
+            todo = [piece for piece in target.split("/") if piece not in ("", ".")] + todo
+        return os.path.join(self.root, *done)
+
+    def read_bytes(self, path: str, limit: int = -1) -> bytes:
+        """The content of a file, at most ``limit`` bytes of it.
+
+        :raises OSError: as open() does.
+        """
+        with open(self.real(path), "rb") as handle:
+            return handle.read(limit)
+
+    def read_text(self, path: str) -> str:
+        """The content as text; bytes that are not UTF-8 survive as surrogates."""
+        return self.read_bytes(path).decode("utf-8", "surrogateescape")
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self.real(path))
+
+    def is_dir(self, path: str) -> bool:
+        return os.path.isdir(self.real(path))
+
+    def stat(self, path: str) -> os.stat_result:
+        """Follows links, inside the root.
+
+        :raises OSError: as os.stat() does.
+        """
+        return os.stat(self.real(path))
+
+    def lstat(self, path: str) -> os.stat_result:
+        head, tail = os.path.split(path.rstrip("/"))
+        return os.lstat(os.path.join(self.real(head or "/"), tail))
+
+    def readlink(self, path: str) -> str:
+        head, tail = os.path.split(path.rstrip("/"))
+        return os.readlink(os.path.join(self.real(head or "/"), tail))
+
+    def listdir(self, path: str) -> list[str]:
+        """Sorted names; an empty list where the directory cannot be read."""
+        try:
+            return sorted(os.listdir(self.real(path)))
+        except OSError:
+            return []
+
+    def glob(self, pattern: str) -> list[str]:
+        """Sorted paths of the host that match, as glob(3) does: * and ? do not match a leading dot."""
+        paths = ["/"]
+        parts = [part for part in pattern.split("/") if part]
+        for position, part in enumerate(parts):
+            last = position == len(parts) - 1
+            found: list[str] = []
+            for base in paths:
+                if not any(char in part for char in "*?["):
+                    candidate = os.path.join(base, part)
+                    if self.exists(candidate) if last else self.is_dir(candidate):
+                        found.append(candidate)
+                    continue
+                for name in self.listdir(base):
+                    if name.startswith(".") and not part.startswith("."):
+                        continue
+                    candidate = os.path.join(base, name)
+                    if fnmatch.fnmatchcase(name, part) and (last or self.is_dir(candidate)):
+                        found.append(candidate)
+            paths = found
+        return sorted(paths)
+
+    def is_socket(self, path: str) -> bool:
+        try:
+            return stat.S_ISSOCK(self.stat(path).st_mode)
+        except OSError:
+            return False
+
+    def run(self, argv: list[str], timeout: float = 30.0, stdin: bytes | None = None) -> CommandResult:
+        """Run a command without a shell, in the C locale.
+
+        :raises HostError: on a tree (``root``), where nothing may be run.
+        """
+        if not self.live:
+            raise HostError(f"{argv[0]} cannot be run: {self.root} is a tree, not this host")
+        env = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
+        env.setdefault("PATH", "")
+        env["PATH"] = ":".join(filter(None, [env["PATH"], "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"]))
+        try:
+            done = subprocess.run(
+                argv,
+                input=b"" if stdin is None else stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=timeout,
+                env=env,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return CommandResult(tuple(argv), -1, "", "", f"{argv[0]} did not end within {timeout:g} s")
+        except OSError as error:
+            return CommandResult(tuple(argv), -1, "", "", f"{argv[0]}: {error.strerror}")
+        return CommandResult(
+            tuple(argv),
+            done.returncode,
+            done.stdout.decode("utf-8", "replace"),
+            done.stderr.decode("utf-8", "replace"),
+        )
