@@ -154,8 +154,7 @@ class Host:
             done = subprocess.run(
                 argv,
                 input=b"" if stdin is None else stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 timeout=timeout,
                 env=env,
                 check=False,
