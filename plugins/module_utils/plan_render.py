@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION, version_key
+
 # What FPM's ini scanner takes as it is. Anything else may be a comment, an operator or a constant there.
 _PLAIN = re.compile(r"^[A-Za-z0-9_./:,@%+-]+$")
 # Unquoted, these are constants to the scanner: "no" would become an empty value.
@@ -38,6 +40,7 @@ def pool_directives(pool: dict[str, Any]) -> list[tuple[str, str]]:
     :raises ValueError: naming the setting that FPM's notation cannot hold.
     """
     settings, pm, times = pool["settings"], pool["pm"], pool["timeouts"]
+    version = version_key(pool["version"]) if VERSION.match(pool["version"]) else (0, 0)
     rows: list[tuple[str, Any]] = [
         ("user", pool["user"]),
         ("group", pool["group"]),
@@ -77,7 +80,7 @@ def pool_directives(pool: dict[str, Any]) -> list[tuple[str, str]]:
         # PHP 7.3 introduced it; older versions refuse to start with it.
         (
             "decorate_workers_output",
-            None if pool["version"] < "7.3" else switch(settings["decorate_workers_output"]),
+            None if version < (7, 3) else switch(settings["decorate_workers_output"]),
         ),
         ("clear_env", switch(settings["clear_env"])),
         ("security.limit_extensions", " ".join(settings["security_limit_extensions"])),

@@ -106,11 +106,11 @@ def plan(
     _check_upstreams(present, notes)
     versions = _versions(planned, options, managed_versions, process_control_timeout, notes)
     _limit_bodies(planned_sites, planned, dict(php_ini or {}), notes)
+    result_pools = sorted(
+        (_public(pool, notes) for pool in present), key=lambda pool: (pool["version"], pool["name"])
+    )
     if notes.errors:
         raise PlanError(notes.errors)
-    result_pools = sorted(
-        (_public(pool) for pool in present), key=lambda pool: (pool["version"], pool["name"])
-    )
     return {
         "versions": versions,
         "pools": result_pools,
