@@ -139,7 +139,10 @@ def timeouts(pool: dict[str, Any], default: int, where: str, notes: Notes) -> di
             f"max_execution_time {shown} is above request_terminate_timeout {terminate} s: FPM would kill the"
             " worker (502) before PHP ends the script; give request_timeout alone, or lower max_execution_time",
         )
-    for name, value in (("fastcgi_read_timeout", read), ("fastcgi_send_timeout", send)):
+    checked = [("fastcgi_read_timeout", read)]
+    if send != read:
+        checked.append(("fastcgi_send_timeout", send))
+    for name, value in checked:
         if value == 0:
             notes.error(where, f"{name}: 0 is no timeout that nginx takes; give seconds")
         elif terminate == 0 and value < NO_LIMIT and pool[name] is not None:

@@ -203,7 +203,7 @@ def read_entry(
         if key != original:
             notes.warn(where, f"{original} is understood as {key}; please write {key}")
         if key in given:
-            notes.error(where, f"{key} is given twice (also as {original})")
+            notes.error(where, f"{key} is given twice, once by another name")
         elif key not in schema:
             near = difflib.get_close_matches(str(original), schema, n=1)
             notes.error(

@@ -8,13 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_files import (
+    fpm_files,
+    nginx_files,
+    systemd_files,
+)
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION, layout, version_key
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_pools import plan_pool
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_render import (
+    ini_value,
     pool_directives,
     rotated_logs,
 )
-from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema import Notes, size_bytes
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema import Notes, mapping, size_bytes
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_sites import plan_site, upstream_name
 
 # The shortest grace that a reload gives to requests in flight, in seconds.
@@ -55,6 +61,7 @@ def plan(
     process_control_timeout: Any = "auto",
     sizes: dict[str, Any] | None = None,
     php_ini: dict[str, Any] | None = None,
+    php_global: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Plan one host.
 
@@ -65,7 +72,9 @@ def plan(
     :param sizes: measured sizes by pool name, for pools with pm_max_children: auto
         ({"www": {"max_children": 12, "start_servers": 3, ...}}).
     :param php_ini: php.ini settings of the host (post_max_size decides nginx's limit for bodies).
-    :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, auto_pools.
+    :param php_global: further settings of FPM's [global] section.
+    :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, sizing (what to ask
+        fpm_sizing for), fpm, systemd and nginx (the file sets of their transactions).
     :raises PlanError: with every mistake at once.
     """
     notes = Notes()
@@ -105,29 +114,63 @@ def plan(
     _check_sites(planned_sites, notes)
     _check_upstreams(present, notes)
     versions = _versions(planned, options, managed_versions, process_control_timeout, notes)
-    _limit_bodies(planned_sites, planned, dict(php_ini or {}), notes)
+    _limit_bodies(planned_sites, planned, php_ini if isinstance(php_ini, dict) else {}, notes)
     result_pools = sorted(
         (_public(pool, notes) for pool in present), key=lambda pool: (pool["version"], pool["name"])
     )
+    ini = _settings("php_fpm_ini", php_ini, notes)
+    global_settings = _settings("php_fpm_global", php_global, notes)
     if notes.errors:
         raise PlanError(notes.errors)
+    absent_pools = [
+        {"name": pool["name"], "version": pool["version"]}
+        for pool in planned.values()
+        if pool["state"] == "absent"
+    ]
+    upstreams = [
+        {"name": upstream_name(pool["name"]), "pool": pool["name"], "address": pool["address"]}
+        for pool in result_pools
+    ]
     return {
         "versions": versions,
         "pools": result_pools,
-        "absent_pools": [
-            {"name": pool["name"], "version": pool["version"]}
-            for pool in planned.values()
-            if pool["state"] == "absent"
-        ],
+        "absent_pools": absent_pools,
         "sites": planned_sites,
         "absent_sites": absent_sites,
-        "upstreams": [
-            {"name": upstream_name(pool["name"]), "pool": pool["name"], "address": pool["address"]}
-            for pool in result_pools
-        ],
-        "auto_pools": [pool["name"] for pool in result_pools if pool["pm"]["auto"]],
+        "upstreams": upstreams,
+        "sizing": [_sizing_request(pool) for pool in result_pools if pool["pm"]["auto"]],
+        "fpm": fpm_files(versions, result_pools, absent_pools, ini, global_settings),
+        "systemd": systemd_files(versions),
+        "nginx": nginx_files(planned_sites, absent_sites, upstreams),
         "warnings": notes.warnings,
     }
+
+
+def _settings(name: str, value: Any, notes: Notes) -> dict[str, str]:
+    """A dictionary of ini settings, each value as the ini scanner reads it back."""
+    try:
+        return {
+            key: item if item in ("on", "off") else ini_value(item)
+            for key, item in mapping(value or {}).items()
+        }
+    except ValueError as problem:
+        notes.error(name, str(problem))
+        return {}
+
+
+def _sizing_request(pool: dict[str, Any]) -> dict[str, Any]:
+    """What fpm_sizing is asked about a pool whose pm_max_children is auto."""
+    settings = pool["settings"]
+    request = {
+        "name": pool["name"],
+        "version": pool["version"],
+        "pm": pool["pm"]["mode"],
+        "weight": settings["weight"],
+        "min_children": settings["min_children"],
+    }
+    if settings["memory_limit"]:
+        request["memory_limit"] = settings["memory_limit"]
+    return request
 
 
 def _sortable(version: str) -> tuple[int, ...]:
