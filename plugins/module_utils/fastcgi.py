@@ -9,15 +9,20 @@ is, with a first line of its own, as a command for people and health checks.
 
 from __future__ import annotations
 
+import argparse
 import errno
+import itertools
+import json
 import os
+import re
 import select
 import socket
-import stat
 import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 # sun_path holds 108 bytes, the last of which is the final NUL (man 7 unix).
@@ -25,20 +30,14 @@ MAX_UNIX_PATH_BYTES = 107
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 
 _BEGIN_REQUEST, _END_REQUEST, _PARAMS, _STDIN, _STDOUT, _STDERR = 1, 3, 4, 5, 6, 7
-_KNOWN_TYPES = range(1, 12)
 _HEADER = struct.Struct("!BBHHBx")  # version, type, request id, content length, padding length
 _REQUEST_ID = 1
-_RESPONDER = 1
-# PHP refuses a record whose content and padding together are longer.
-_MAX_CONTENT = 0xFFF8 - 8
+# PHP refuses a longer record.
+_MAX_CONTENT = 0xFFF8
 # Receivers skip padding. This one makes servers of line-based protocols (HTTP, SMTP, Redis)
 # see an empty line and answer at once, instead of waiting for more until the timeout.
 _PADDING = b"\r\n\r\n\r\n\r\n"
-_PROTOCOL_STATUS = {
-    1: "it cannot multiplex connections",
-    2: "it is overloaded",
-    3: "it does not know the responder role",
-}
+_OVERLOADED = 2  # protocol status in END_REQUEST
 
 
 class FastcgiError(Exception):
@@ -71,28 +70,23 @@ class Address:
         :raises ValueError: says what is wrong with the text.
         """
         given = text.strip()
+        wrong = f"{text!r} is no address: "
         path = given[len("unix:") :] if given.startswith("unix:") else given
-        if path.startswith("/"):
-            if "\0" in path:
-                raise ValueError(f"{text!r} is no address: a path cannot hold a NUL byte")
+        if path.startswith("/") and "\0" not in path:
             return cls("unix", path=path)
-        if given.startswith("unix:"):
-            raise ValueError(f"{text!r} is no address: after unix: comes an absolute path")
-        host, colon, port = given.rpartition(":")
-        if not colon and port.isdigit():
-            host = "*"
-        elif not colon or not host:
-            raise ValueError(
-                f"{text!r} is no address: give /path/of.sock, unix:/path/of.sock, host:port, [ipv6]:port or a port"
-            )
+        if given.startswith(("unix:", "/")):
+            raise ValueError(wrong + "after unix: comes an absolute path, without a NUL byte")
+        host, _, port = ("*:" + given if given.isdigit() else given).rpartition(":")
+        if not host:
+            raise ValueError(wrong + "give /path/of.sock, host:port, [ipv6]:port or a port")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
-            raise ValueError(f"{text!r} is no address: write an IPv6 address in brackets, as in [::1]:9000")
+            raise ValueError(wrong + "write an IPv6 address in brackets, as in [::1]:9000")
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-            raise ValueError(f"{text!r} is no address: the port is a number from 1 to 65535, not {port!r}")
-        if not host or any(char.isspace() or char == "/" for char in host):
-            raise ValueError(f"{text!r} is no address: {host!r} is neither a host name nor an IP address")
+            raise ValueError(wrong + f"the port is a number from 1 to 65535, not {port!r}")
+        if not host or any(char.isspace() or char in "/\0" for char in host):
+            raise ValueError(wrong + f"{host!r} is neither a host name nor an IP address")
         return cls("tcp", host="127.0.0.1" if host == "*" else host, port=int(port))
 
     def __str__(self) -> str:
@@ -129,131 +123,121 @@ def status_params(path: str, query: str = "json&full") -> dict[str, str]:
     }
 
 
-# -- the protocol ---------------------------------------------------------------------------------
+def _records(kind: int, content: bytes, padding: bytes = b"") -> bytes:
+    """As many records as the content needs; none for no content."""
+    out = b""
+    for at in range(0, len(content), _MAX_CONTENT):
+        part = content[at : at + _MAX_CONTENT]
+        out += _HEADER.pack(1, kind, _REQUEST_ID, len(part), len(padding)) + part + padding
+    return out
 
 
-def _record(kind: int, content: bytes, padding: bytes = b"") -> bytes:
-    return _HEADER.pack(1, kind, _REQUEST_ID, len(content), len(padding)) + content + padding
-
-
-def _length(value: bytes) -> bytes:
-    return bytes([len(value)]) if len(value) < 128 else struct.pack("!I", len(value) | 1 << 31)
-
-
-def _params_records(params: dict[str, str]) -> list[bytes]:
-    """PARAMS records, with no pair cut in two where that can be helped: PHP reads each record alone."""
-    records, content = [], b""
-    for name, value in params.items():
-        raw_name, raw_value = (
-            name.encode("utf-8", "surrogateescape"),
-            value.encode("utf-8", "surrogateescape"),
-        )
-        pair = _length(raw_name) + _length(raw_value) + raw_name + raw_value
-        if content and len(content) + len(pair) > _MAX_CONTENT:
-            records.append(content)
-            content = b""
-        content += pair
-        while len(content) > _MAX_CONTENT:
-            records.append(content[:_MAX_CONTENT])
-            content = content[_MAX_CONTENT:]
-    if content:
-        records.append(content)
-    return [_record(_PARAMS, content, _PADDING) for content in records]
+def _pair(name: str, value: str) -> bytes:
+    raw = [text.encode("utf-8", "surrogateescape") for text in (name, value)]
+    lengths = [bytes([len(t)]) if len(t) < 128 else struct.pack("!I", len(t) | 1 << 31) for t in raw]
+    return b"".join(lengths + raw)
 
 
 def encode_request(params: dict[str, str], stdin: bytes = b"") -> bytes:
-    """The bytes of one whole request; the connection is to be closed after the answer."""
-    parts = [_record(_BEGIN_REQUEST, struct.pack("!HB5x", _RESPONDER, 0))]
-    parts += _params_records(params)
-    parts.append(_record(_PARAMS, b""))
-    parts += [_record(_STDIN, stdin[at : at + _MAX_CONTENT]) for at in range(0, len(stdin), _MAX_CONTENT)]
-    parts.append(_record(_STDIN, b""))
-    return b"".join(parts)
+    """The bytes of one whole request, in the role of a responder; no wish to keep the connection."""
+    # PHP reads each record alone: no pair is cut in two where that can be helped.
+    groups = [b""]
+    for pair in itertools.starmap(_pair, params.items()):
+        if len(groups[-1]) + len(pair) > _MAX_CONTENT:
+            groups.append(b"")
+        groups[-1] += pair
+    begin = _records(_BEGIN_REQUEST, b"\0\1\0\0\0\0\0\0", _PADDING)
+    pairs = b"".join(_records(_PARAMS, group) for group in groups)
+    end_pairs, end_input = (_HEADER.pack(1, kind, _REQUEST_ID, 0, 0) for kind in (_PARAMS, _STDIN))
+    return begin + pairs + end_pairs + _records(_STDIN, stdin) + end_input
 
 
 def _in_words(start: bytes) -> str:
     """What a server that does not speak FastCGI seems to be, by its first bytes."""
-    if start.startswith(b"HTTP/") or start[:1] == b"<":
-        return "an HTTP server answers there"
-    if start.startswith(b"SSH-"):
-        return "an SSH server answers there"
-    if start[:2] == b"\x15\x03":
-        return "a TLS server answers there"
-    shown = start[:40].split(b"\r\n")[0].decode("ascii", "replace")
-    return f"its answer starts with {shown!r}"
+    for sign, name in ((b"HTTP/", "an HTTP"), (b"<", "an HTTP"), (b"SSH-", "an SSH"), (b"\x15\3", "a TLS")):
+        if start.startswith(sign):
+            return f"{name} server answers"
+    return f"its answer starts with {start.splitlines()[0][:40].decode('ascii', 'replace')!r}"
 
 
 @dataclass
 class ResponseReader:
-    """Takes the answer's bytes in pieces of any size. ``done`` is set with the END_REQUEST record."""
+    """Takes the answer's bytes in pieces of any size. ``done`` is set by the END_REQUEST record."""
 
-    limit: int = MAX_RESPONSE_BYTES
+    peer: str
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     done: bool = False
-    received: int = 0
+    started: bool = False
     _pending: bytearray = field(default_factory=bytearray)
 
     def feed(self, data: bytes) -> None:
         """:raises FastcgiError: not_fastcgi, full (the server says that it is overloaded) or too_large."""
-        self.received += len(data)
+        self.started = self.started or bool(data)
         self._pending += data
         while not self.done and self._pending:
             if self._pending[0] != 1:
-                raise FastcgiError(
-                    "not_fastcgi", f"it does not speak FastCGI: {_in_words(bytes(self._pending))}"
-                )
+                raise self._foreign(_in_words(bytes(self._pending)))
             if len(self._pending) < _HEADER.size:
                 return
             _, kind, request_id, length, padding = _HEADER.unpack_from(self._pending)
-            if kind not in _KNOWN_TYPES or request_id not in (0, _REQUEST_ID):
-                raise FastcgiError(
-                    "not_fastcgi", f"it does not speak FastCGI: record type {kind} for request {request_id}"
-                )
-            end = _HEADER.size + length + padding
-            if len(self._pending) < end:
+            if not 1 <= kind <= 11 or request_id not in (0, _REQUEST_ID):
+                raise self._foreign(f"record of type {kind} for request {request_id}")
+            end = _HEADER.size + length
+            if len(self._pending) < end + padding:
                 return
-            self._record(kind, bytes(self._pending[_HEADER.size : _HEADER.size + length]))
-            del self._pending[:end]
+            self._take(kind, bytes(self._pending[_HEADER.size : end]))
+            del self._pending[: end + padding]
 
-    def _record(self, kind: int, content: bytes) -> None:
+    def _take(self, kind: int, content: bytes) -> None:
         if kind == _STDOUT:
             self.stdout += content
         elif kind == _STDERR:
             self.stderr += content
         elif kind == _END_REQUEST:
-            verdict = content[4] if len(content) == 8 else None
-            if verdict is None:
-                raise FastcgiError("not_fastcgi", "it does not speak FastCGI: malformed END_REQUEST record")
-            if verdict:
-                words = _PROTOCOL_STATUS.get(verdict, f"protocol status {verdict}")
-                raise FastcgiError(
-                    "full" if verdict == 2 else "not_fastcgi", f"it refuses the request: {words}"
-                )
+            if len(content) != 8:
+                raise self._foreign("malformed END_REQUEST record")
+            if content[4] == _OVERLOADED:
+                raise FastcgiError("full", f"{self.peer} refuses the request: it says that it is overloaded")
+            if content[4]:
+                raise self._foreign(f"it refuses the request with protocol status {content[4]}")
             self.done = True
-        if len(self.stdout) + len(self.stderr) > self.limit:
-            raise FastcgiError("too_large", f"its answer is longer than {self.limit} bytes")
+        if len(self.stdout) + len(self.stderr) > MAX_RESPONSE_BYTES:
+            raise FastcgiError("too_large", f"{self.peer} answers with more than {MAX_RESPONSE_BYTES} bytes")
+
+    def _foreign(self, why: str) -> FastcgiError:
+        return FastcgiError("not_fastcgi", f"{self.peer} does not speak FastCGI: {why}")
 
 
 def parse_cgi(output: bytes) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a CGI answer; status 0 and everything as body without a header block."""
-    for separator in (b"\r\n\r\n", b"\n\n"):
-        head, found, body = output.partition(separator)
-        if found:
-            break
-    else:
+    head, *rest = re.split(rb"\r?\n\r?\n", output, maxsplit=1)
+    if not rest:
         return 0, {}, output
-    headers = {}
-    for line in head.decode("latin-1").splitlines():
-        name, colon, value = line.partition(":")
-        if not colon:
-            return 0, {}, output
-        headers[name.strip().lower()] = value.strip()
+    pairs = [line.partition(":") for line in head.decode("latin-1").splitlines()]
+    if not all(colon for _, colon, _ in pairs):
+        return 0, {}, output
+    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
     code = headers.get("status", "200").split(" ")[0]
-    return int(code) if code.isascii() and code.isdigit() else 0, headers, body
+    return int(code) if code.isascii() and code.isdigit() else 0, headers, rest[0]
 
 
-# -- the client -----------------------------------------------------------------------------------
+_UNIX_ERRORS = {
+    errno.ENOENT: ("missing", "there is no {}"),
+    errno.ENOTDIR: ("missing", "there is no {}"),
+    errno.ELOOP: ("missing", "{} leads through symbolic links without an end"),
+    errno.EACCES: ("denied", "permission denied for {}"),
+    errno.EPERM: ("denied", "permission denied for {}"),
+    errno.EAGAIN: ("full", "the queue of {} is full: nobody accepts connections"),
+    errno.EPROTOTYPE: ("not_a_socket", "{} is no stream socket"),
+    errno.ECONNREFUSED: ("refused", "nobody listens on {}: the socket file is a leftover"),
+}
+_TCP_ERRORS = {
+    errno.ECONNREFUSED: ("refused", "nobody listens on {}"),
+    errno.EACCES: ("denied", "connecting to {} is forbidden"),
+    errno.EPERM: ("denied", "connecting to {} is forbidden"),
+    errno.ETIMEDOUT: ("connect_timeout", "{} did not answer"),
+}
 
 
 def request(
@@ -274,9 +258,7 @@ def request(
     sock = connect(address, connect_timeout)
     try:
         connected = time.monotonic()
-        reader = _exchange(
-            sock, encode_request(params, stdin), address, connected + read_timeout, read_timeout
-        )
+        reader = _exchange(sock, encode_request(params, stdin), str(address), read_timeout)
     finally:
         sock.close()
     status, headers, body = parse_cgi(bytes(reader.stdout))
@@ -292,9 +274,12 @@ def connect(address: Address, timeout: float) -> socket.socket:
         return _connect_unix(address.path)
     deadline = time.monotonic() + timeout
     failures: list[FastcgiError] = []
-    for family, target in _resolve(address, timeout):
+    targets = _resolve(address, timeout)
+    for position, (family, target) in enumerate(targets):
+        # An address that does not answer must not use up the time of the next ones.
+        share = max(0.0, deadline - time.monotonic()) / (len(targets) - position)
         try:
-            return _connect_tcp(family, target, deadline, timeout)
+            return _connect_tcp(family, target, share)
         except FastcgiError as error:
             failures.append(error)
     # The failure of an address that something answered for says more than "no route".
@@ -305,10 +290,8 @@ def connect(address: Address, timeout: float) -> socket.socket:
 def _connect_unix(path: str) -> socket.socket:
     size = len(os.fsencode(path))
     if size > MAX_UNIX_PATH_BYTES:
-        raise FastcgiError(
-            "path_too_long",
-            f"{path} has {size} bytes; the path of a unix socket has at most {MAX_UNIX_PATH_BYTES}",
-        )
+        words = f"{path} has {size} bytes; a unix socket's path has at most {MAX_UNIX_PATH_BYTES}"
+        raise FastcgiError("path_too_long", words)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Non-blocking, or connect() would wait without an end while the backlog is full.
     sock.setblocking(False)
@@ -316,34 +299,17 @@ def _connect_unix(path: str) -> socket.socket:
         sock.connect(path)
     except OSError as error:
         sock.close()
-        raise _unix_error(path, error) from None
+        code = error.errno or 0
+        # connect() refuses a file of another kind with the same number as a leftover socket.
+        if code == errno.ECONNREFUSED and Path(path).exists() and not Path(path).is_socket():
+            raise FastcgiError("not_a_socket", f"{path} is no socket") from None
+        raise _error(_UNIX_ERRORS, path, code) from None
     return sock
 
 
-def _unix_error(path: str, error: OSError) -> FastcgiError:
-    code = error.errno
-    if code in (errno.ENOENT, errno.ENOTDIR):
-        return FastcgiError("missing", f"there is no {path} (errno {code})")
-    if code == errno.ELOOP:
-        return FastcgiError("missing", f"{path} leads through symbolic links without an end (errno {code})")
-    if code in (errno.EACCES, errno.EPERM):
-        return FastcgiError("denied", f"permission denied for {path} (errno {code})")
-    if code == errno.EAGAIN:
-        return FastcgiError("full", f"the queue of {path} is full: nobody accepts connections (errno {code})")
-    if code == errno.EPROTOTYPE:
-        return FastcgiError("not_a_socket", f"{path} is no stream socket (errno {code})")
-    if code == errno.ECONNREFUSED:
-        # connect() says the same for a file of another kind.
-        try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-        except OSError:
-            is_socket = True
-        if not is_socket:
-            return FastcgiError("not_a_socket", f"{path} is no socket")
-        return FastcgiError(
-            "refused", f"nobody listens on {path}: the socket file is a leftover (errno {code})"
-        )
-    return FastcgiError("unreachable", f"{path}: {error.strerror} (errno {code})")
+def _error(table: dict[int, tuple[str, str]], shown: str, code: int) -> FastcgiError:
+    kind, words = table.get(code, ("unreachable", "{} cannot be reached: " + os.strerror(code)))
+    return FastcgiError(kind, f"{words.format(shown)} (errno {code})")
 
 
 def _resolve(address: Address, timeout: float) -> list[tuple[int, Any]]:
@@ -368,75 +334,167 @@ def _resolve(address: Address, timeout: float) -> list[tuple[int, Any]]:
     return [(info[0], info[4]) for info in answer[0]]
 
 
-def _connect_tcp(family: int, target: Any, deadline: float, timeout: float) -> socket.socket:
+def _connect_tcp(family: int, target: Any, timeout: float) -> socket.socket:
     shown = str(Address("tcp", host=target[0], port=target[1]))
-    code = 0
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise _tcp_error(shown, error.errno or 0) from None
+        raise _error(_TCP_ERRORS, shown, error.errno or 0) from None
     sock.setblocking(False)
     code = sock.connect_ex(target)
     if code == errno.EINPROGRESS:
-        if not _wait(sock, select.POLLOUT, deadline):
+        if not _wait(sock, select.POLLOUT, time.monotonic() + timeout):
             sock.close()
             raise FastcgiError("connect_timeout", f"{shown} did not answer within {timeout:g} s")
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         sock.close()
-        raise _tcp_error(shown, code)
+        raise _error(_TCP_ERRORS, shown, code)
     return sock
 
 
-def _tcp_error(shown: str, code: int) -> FastcgiError:
-    if code == errno.ECONNREFUSED:
-        return FastcgiError("refused", f"nobody listens on {shown} (errno {code})")
-    if code in (errno.EACCES, errno.EPERM):
-        return FastcgiError("denied", f"connecting to {shown} is forbidden (errno {code})")
-    if code == errno.ETIMEDOUT:
-        return FastcgiError("connect_timeout", f"{shown} did not answer (errno {code})")
-    return FastcgiError("unreachable", f"{shown} cannot be reached: {os.strerror(code)} (errno {code})")
-
-
-def _wait(sock: socket.socket, events: int, deadline: float) -> int:
-    """The events that happened, 0 when the deadline came first."""
+def _wait(sock: socket.socket, events: int, deadline: float) -> bool:
+    """Whether one of the events happened before the deadline."""
+    left = deadline - time.monotonic()
     poll = select.poll()
     poll.register(sock, events)
-    left = deadline - time.monotonic()
-    ready = poll.poll(max(0, int(left * 1000) + 1)) if left > 0 else poll.poll(0)
-    return ready[0][1] if ready else 0
+    return left > 0 and bool(poll.poll(left * 1000))
 
 
-def _exchange(
-    sock: socket.socket, outgoing: bytes, address: Address, deadline: float, timeout: float
-) -> ResponseReader:
-    reader = ResponseReader()
+def _exchange(sock: socket.socket, outgoing: bytes, peer: str, timeout: float) -> ResponseReader:
+    deadline = time.monotonic() + timeout
+    reader = ResponseReader(peer)
     unsent = memoryview(outgoing)
     while not reader.done:
-        if time.monotonic() >= deadline or not _wait(
-            sock, select.POLLIN | (select.POLLOUT if unsent else 0), deadline
-        ):
-            what = "nothing came" if not reader.received else "the answer did not end"
-            raise FastcgiError("silent", f"{address} accepts connections, but {what} within {timeout:g} s")
-        if unsent:
-            try:
-                unsent = unsent[sock.send(unsent) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # The peer has hung up; what it said before that is still to be read.
-                unsent = unsent[:0]
+        if not _wait(sock, select.POLLIN | (select.POLLOUT if unsent else 0), deadline):
+            what = "its answer does not end" if reader.started else "says nothing"
+            raise FastcgiError("silent", f"{peer} accepts the connection, but {what} within {timeout:g} s")
+        try:
+            unsent = unsent[sock.send(unsent) :] if unsent else unsent
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The peer has hung up; what it said before that is still to be read.
+            unsent = unsent[:0]
         try:
             data = sock.recv(65536)
         except BlockingIOError:
             continue
         except OSError:
             data = b""
-        try:
-            reader.feed(data)
-        except FastcgiError as error:
-            raise FastcgiError(error.kind, f"{address}: {error}") from None
+        reader.feed(data)
         if not data and not reader.done:
-            where = "in the middle of its answer" if reader.received else "without an answer"
-            raise FastcgiError("closed", f"{address} closed the connection {where}")
+            where = "in the middle of its answer" if reader.started else "without an answer"
+            raise FastcgiError("closed", f"{peer} closes the connection {where}")
     return reader
+
+
+# By result: a FastcgiError's kind, "healthy" or "wrong_answer". Of several addresses the highest counts.
+EXIT_CODES = {
+    "healthy": 0, "wrong_answer": 1, "too_large": 1, "silent": 3, "full": 4, "connect_timeout": 5, "closed": 6,
+    "not_fastcgi": 7, "denied": 8, "refused": 9, "missing": 10, "not_a_socket": 10, "path_too_long": 10,
+    "unreachable": 11, "unresolvable": 11,
+}  # fmt: skip
+_EPILOG = """exit codes; of several addresses, the highest counts:
+   0  healthy
+   1  it answers, but not what was expected
+   2  wrong command line; nothing was checked
+   3  it accepts the connection, but does not answer in time (saturated or stuck)
+   4  its queue is full
+   5  no connection in time (host down, firewall, full TCP queue)
+   6  it hangs up without an answer (a crash, or listen.allowed_clients)
+   7  it does not speak FastCGI
+   8  no permission to connect
+   9  nobody listens
+  10  there is no such socket
+  11  no route to the host, or its name does not resolve
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="php-fpm-probe",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Ask PHP-FPM pools over FastCGI whether they answer. Without --ping, --status or --script\n"
+        "it sends an empty request, which any pool answers and which runs no PHP code.",
+        epilog=_EPILOG,
+    )
+    add = parser.add_argument
+    add("addresses", nargs="+", metavar="ADDRESS", help="/path/of.sock, host:port, [ipv6]:port or a port")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--ping", metavar="PATH", help="ask for the pool's ping.path")
+    what.add_argument("--status", metavar="PATH", help="ask for the pool's pm.status_path, show its figures")
+    what.add_argument("--script", metavar="FILE", help="run this PHP file")
+    add("--expect", metavar="TEXT", default="", help="the answer must hold this text")
+    add("--connect-timeout", type=float, default=1.0, metavar="S", help="in seconds (default: 1)")
+    add("--timeout", type=float, default=2.0, metavar="S", help="for the whole answer (default: 2)")
+    add("--json", action="store_true", help="print one JSON document")
+    add("--quiet", action="store_true", help="print nothing")
+    return parser
+
+
+def _judge(response: Response, args: argparse.Namespace) -> tuple[str, str]:
+    """The result (a key of EXIT_CODES) of an answer, and one line that says it."""
+    path = args.ping or args.status or args.script
+    if path and response.status != 200:
+        shown = (response.stderr or response.body).decode("utf-8", "replace").strip()[:200]
+        return "wrong_answer", f"{path} is answered with status {response.status}: {shown}"
+    if args.expect.encode() not in response.body:
+        return "wrong_answer", f"the answer does not hold {args.expect!r}"
+    if not args.status:
+        return "healthy", f"{path or 'an empty request'} is answered"
+    try:
+        page = json.loads(response.body)
+        workers = f"{page['active processes']} of {page['total processes']} workers active"
+        reached = f"max children reached {page['max children reached']} times"
+        return "healthy", f"pool {page['pool']}: {workers}, {reached}"
+    except (ValueError, KeyError, TypeError):
+        return "wrong_answer", f"{path} is answered, but not with a status page in JSON"
+
+
+def _probe(address: Address, args: argparse.Namespace) -> dict[str, Any]:
+    path = args.ping or args.status or args.script
+    params = status_params(path, "json" if args.status else "") if path else {}
+    found: dict[str, Any] = {"address": str(address)}
+    try:
+        response = request(address, params, args.connect_timeout, args.timeout)
+        result, message = _judge(response, args)
+        found["body"] = response.body.decode("utf-8", "replace")
+        found["connect_seconds"] = response.connect_seconds
+        found["total_seconds"] = response.total_seconds
+    except FastcgiError as error:
+        result, message = error.kind, str(error)
+    return {**found, "result": result, "exit_code": EXIT_CODES[result], "message": message}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code.
+
+    :raises SystemExit: 2 for a wrong command line, 0 after --help.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    addresses, mistakes = [], []
+    for text in args.addresses:
+        try:
+            addresses.append(Address.parse(text))
+        except ValueError as error:
+            mistakes.append(str(error))
+    if not (0 < args.connect_timeout < 3600 and 0 < args.timeout < 3600):
+        mistakes.append("timeouts are seconds above 0 and below 3600")
+    if mistakes:
+        parser.error("; ".join(mistakes))
+    results = [_probe(address, args) for address in addresses]
+    worst = max(result["exit_code"] for result in results)
+    if args.json and not args.quiet:
+        print(json.dumps({"healthy": worst == 0, "exit_code": worst, "addresses": results}, indent=2))
+    elif not args.quiet:
+        for result in results:
+            took = f" ({result['total_seconds'] * 1000:.1f} ms)" if "total_seconds" in result else ""
+            verdict = "FAIL" if result["exit_code"] else "ok  "
+            print(f"{verdict}  {result['address']}: {result['message']}{took}")
+    return int(worst)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
