@@ -60,6 +60,10 @@ class ActionModule(ActionBase):
                     if content is not None:
                         raise AnsibleActionFail("content and template exclude each other")
                     content = renderer.render(item["template"], item.get("vars") or {}, item.get("path"))
+                elif isinstance(content, (dict, list)):
+                    raise AnsibleActionFail(
+                        "content must be a text; a template or the to_json filter makes one"
+                    )
             except AnsibleError as error:
                 problems.append(f"files[{number}] ({item.get('path')}): {to_text(error)}")
             contents.append(None if content is None else to_text(content))

@@ -15,12 +15,17 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_diff import diff_of
-from ansible_collections.webops.php_stack.plugins.module_utils.transaction_fs import FileSystem
+from ansible_collections.webops.php_stack.plugins.module_utils.transaction_fs import (
+    FileSystem,
+    signals_ignored,
+    signals_raised,
+    words,
+)
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_journal import (
     Journal,
     JournalError,
@@ -29,21 +34,17 @@ from ansible_collections.webops.php_stack.plugins.module_utils.transaction_journ
     put,
     sha256_of,
 )
+from ansible_collections.webops.php_stack.plugins.module_utils.transaction_observe import observe
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_plan import (
     ABSENT,
     DIRECTORY,
     FILE,
     LINK,
     Change,
-    DirectoryWish,
     Entry,
-    FileWish,
-    Observed,
     Plan,
     Request,
-    Seen,
     check,
-    marker_of,
     matches_any,
     plan,
 )
@@ -89,17 +90,16 @@ def run(
     """
     fs = fs or FileSystem()
     problems = check(request) + _validator_mistakes(validators)
-    if fs.identity()[0] != 0:
-        problems.append(
-            "this module changes the system's configuration, so it must run as root (become: true)"
-        )
     if problems:
         raise StackError(_listing("the request cannot be carried out; nothing was changed", problems))
     try:
-        with fs.lock(options.lock_dir, create=not options.check_mode, timeout=options.lock_timeout):
+        with (
+            signals_raised(),
+            fs.lock(options.lock_dir, create=not options.check_mode, timeout=options.lock_timeout),
+        ):
             return _Transaction(request, validators, options, fs, host or Host()).run()
     except OSError as error:
-        raise StackError(f"{_words(error)}; nothing was changed") from error
+        raise StackError(f"{words(error)}; nothing was changed") from error
 
 
 def _validator_mistakes(validators: tuple[Validator, ...]) -> list[str]:
@@ -180,6 +180,8 @@ class _Transaction:
         for journal in all_journals(self.fs, self.journals):
             outcome = journal.pending
             if not outcome:
+                if not self.options.check_mode:
+                    journal.tidy()
                 continue
             name = os.path.basename(journal.folder)
             try:
@@ -191,7 +193,7 @@ class _Transaction:
                 else:
                     item["kept"] = journal.roll_back(force=False).kept
             except (OSError, JournalError) as error:
-                reason = _words(error) if isinstance(error, OSError) else str(error)
+                reason = words(error) if isinstance(error, OSError) else str(error)
                 raise StackError(
                     f"the interrupted transaction {name} could not be undone: {reason}. Its journal stays in"
                     f" {journal.folder}; mend the cause and run again"
@@ -205,22 +207,38 @@ class _Transaction:
         originals = self.originals(planned)
         self.fs.make_dirs(self.options.state_dir, 0o755)
         self.fs.make_dirs(self.journal.folder, 0o700)
-        records = self.journal.write(planned.changes, planned.paths, [path for path, _entry in originals])
+        try:
+            records = self.journal.write(planned.changes, planned.paths, [path for path, _entry in originals])
+        except OSError:
+            self.journal.tidy()
+            raise
         try:
             for path, entry in originals:
                 self.fs.make_dirs(os.path.dirname(path), 0o700)
                 put(self.fs, path, entry)
             self.swap(planned.changes, records)
             results, failures = self.validate(planned.paths)
+            if not failures:
+                self.journal.commit()
         except BaseException as error:
+            if self.journal.pending == "committed":
+                raise self.left_open(error) from error
             self.undo(error)
             raise
         if failures:
-            self.undo(None)
-            self.fail(results, failures)
-        self.journal.commit()
-        self.journal.finish()
+            self.fail(results, failures, self.undo(None))
+        try:
+            self.journal.finish()
+        except BaseException as error:
+            raise self.left_open(error) from error
         return results
+
+    def left_open(self, error: BaseException) -> StackError:
+        """Past the commit point the change stands, and the next run tidies up."""
+        return StackError(
+            f"the change is in place, but its journal {self.journal.folder} could not be closed ({error}). Run again:"
+            " that closes it and reports the same changes, so that what must be reloaded is reloaded"
+        )
 
     def swap(self, changes: tuple[Change, ...], records: list[Record]) -> None:
         """Write everything beside its place first: a full disk is met before the first swap."""
@@ -245,12 +263,14 @@ class _Transaction:
         for directory in dict.fromkeys(os.path.dirname(change.real) for change in changes):
             self.fs.sync_dir(directory)
 
-    def undo(self, cause: BaseException | None) -> None:
+    def undo(self, cause: BaseException | None) -> list[str]:
+        """Put everything back; returns new directories that stay, since something else is in them by now."""
         try:
-            self.journal.roll_back(force=True)
+            with signals_ignored():
+                return self.journal.roll_back(force=True).kept
         except (OSError, JournalError) as error:
             first = f"{cause}; then " if cause else "a validator rejected the change; then "
-            reason = _words(error) if isinstance(error, OSError) else str(error)
+            reason = words(error) if isinstance(error, OSError) else str(error)
             raise StackError(
                 f"{first}the old state could not be put back: {reason}. The journal with the old bytes is in"
                 f" {self.journal.folder}; mend the cause and run again, which finishes the rollback"
@@ -301,7 +321,9 @@ class _Transaction:
                 failures.append(result)
         return results, failures
 
-    def fail(self, results: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
+    def fail(
+        self, results: list[dict[str, Any]], failures: list[dict[str, Any]], kept: list[str]
+    ) -> NoReturn:
         """Fail in the validators' own words, after asking them about the old state too."""
         text = _failure_text(failures)
         before = []
@@ -316,82 +338,14 @@ class _Transaction:
                 f"\nNote: {', '.join(before)} rejects the old configuration too, so the host was broken before"
                 " this change."
             )
+        if kept:
+            text += f"\nNote: {', '.join(kept)} stays, since something else is in there by now."
         raise StackError(
             f"the change was rejected, and nothing was changed: every old file is back.\n{text}",
             validators=results,
             invalid_before=before,
             recovered=self.recovered,
         )
-
-
-def observe(fs: FileSystem, request: Request) -> Observed:
-    """Read what the request is about."""
-    wishes: list[FileWish | DirectoryWish] = [*request.files, *request.directories]
-    users = {wish.owner for wish in wishes if wish.owner is not None}
-    groups = {wish.group for wish in wishes if wish.group is not None}
-    directories: dict[str, Entry] = {}
-    for directory in request.directories:
-        path = os.path.normpath(directory.path)
-        directories[path] = _directory(fs, path)
-        while path != "/" and directories[path].kind == ABSENT:
-            path = os.path.dirname(path)
-            entry = _directory(fs, path)
-            if entry.kind != ABSENT:
-                break
-            directories[path] = entry
-    uid, gid = fs.identity()
-    return Observed(
-        files=tuple(_seen(fs, wish) for wish in request.files),
-        directories=directories,
-        marked=_marked(fs, request),
-        users={name: fs.user_id(name) for name in users},
-        groups={name: fs.group_id(name) for name in groups},
-        uid=uid,
-        gid=gid,
-    )
-
-
-def _directory(fs: FileSystem, path: str) -> Entry:
-    """A directory, links followed; what leads nowhere is absent, as a link it is in the way."""
-    entry = fs.entry(path)
-    return fs.entry(path, follow=True) if entry.kind == LINK and fs.kind(path) == DIRECTORY else entry
-
-
-def _seen(fs: FileSystem, wish: FileWish) -> Seen:
-    path = os.path.normpath(wish.path)
-    parent = os.path.dirname(path)
-    try:
-        parent_kind = fs.kind(parent)
-        if parent_kind == ABSENT:
-            return Seen(path, parent=ABSENT)
-        real = os.path.join(fs.real(parent), os.path.basename(path))
-        entry = fs.entry(real)
-        if entry.kind == LINK and wish.state == "present":
-            # Written through: a link stays a link, and its target changes.
-            if fs.kind(real) == ABSENT:
-                return Seen(
-                    real, problem=f"is a link to {entry.target}, which does not exist: remove the link first"
-                )
-            real = fs.real(real)
-            entry = fs.entry(real)
-            parent = os.path.dirname(real)
-        return Seen(real, entry, parent_kind, fs.writable(parent))
-    except OSError as error:
-        return Seen(path, problem=_words(error))
-
-
-def _marked(fs: FileSystem, request: Request) -> dict[str, Entry]:
-    """Files of the managed directories with this transaction's marker, and links to such files."""
-    found: dict[str, Entry] = {}
-    for managed in request.manage:
-        folder = os.path.normpath(managed.path)
-        for name in fs.names(folder):
-            path = os.path.join(folder, name)
-            if not matches_any([name], [managed.pattern]) or (name[0] == "." and managed.pattern[0] != "."):
-                continue
-            if fs.kind(path) == FILE and marker_of(fs.read(path)) == request.name:
-                found[path] = fs.entry(path)
-    return found
 
 
 def _change_document(change: Change) -> dict[str, Any]:
@@ -414,7 +368,7 @@ def _failure_text(failures: list[dict[str, Any]]) -> str:
     for item in failures:
         argv = " ".join(item["command"])
         if item["error"]:
-            parts.append(f"{item['name']} could not run: {item['error']} ({argv})")
+            parts.append(f"{item['name']}: {item['error']} ({argv})")
         else:
             words = (
                 "\n".join(filter(None, (item["stderr"].strip(), item["stdout"].strip())))
@@ -422,7 +376,3 @@ def _failure_text(failures: list[dict[str, Any]]) -> str:
             )
             parts.append(f"{item['name']} failed with rc {item['rc']} ({argv}):\n{words}")
     return "\n".join(parts)
-
-
-def _words(error: OSError) -> str:
-    return f"{error.filename or 'the file system'}: {error.strerror or error}"

@@ -20,6 +20,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_plan import (
     ABSENT,
     DIRECTORY,
@@ -77,7 +78,8 @@ class FileSystem:
             return Entry(OTHER, meta=meta)
         with open(path, "rb") as handle:
             data = handle.read()
-        return Entry(FILE, data=data, meta=Meta(meta.uid, meta.gid, meta.mode, self.xattrs(path)))
+        meta = Meta(meta.uid, meta.gid, meta.mode, self.xattrs(path))
+        return Entry(FILE, data=data, meta=meta, mtime_ns=info.st_mtime_ns)
 
     def xattrs(self, path: str) -> tuple[tuple[str, bytes], ...]:
         try:
@@ -123,8 +125,10 @@ class FileSystem:
 
     # -- changing -------------------------------------------------------------------------------------------
 
-    def write(self, path: str, data: bytes, meta: Meta) -> None:
+    def write(self, path: str, data: bytes, meta: Meta, mtime_ns: int = 0) -> None:
         """Make a file that is complete and on the disk when this returns; never through a link.
+
+        ``mtime_ns`` of 0 is now.
 
         :raises OSError: EEXIST where something is there already.
         """
@@ -143,6 +147,9 @@ class FileSystem:
             # Last: a chown clears the set-id bits, and an ACL brings its own mask.
             self.step("fchmod", path)
             os.fchmod(handle, meta.mode)
+            if mtime_ns:
+                self.step("utime", path)
+                os.utime(handle, ns=(mtime_ns, mtime_ns))
             self.step("fsync", path)
             os.fsync(handle)
         finally:
@@ -154,7 +161,12 @@ class FileSystem:
         for name, value in want.items():
             if have.get(name) != value:
                 self.step("setxattr", path)
-                os.setxattr(handle, name, value)
+                try:
+                    os.setxattr(handle, name, value)
+                except OSError:
+                    # In a container a label can be seen that nobody inside may set.
+                    if not name.startswith("security."):
+                        raise
         # A directory's default ACL must not be left on a file that had none.
         if want and _ACL in have and _ACL not in want:
             self.step("removexattr", path)
@@ -240,10 +252,11 @@ class FileSystem:
         """
         path = os.path.join(directory, "config.lock")
         if create:
+            os.makedirs(os.path.dirname(directory), 0o755, exist_ok=True)
             self.step("mkdir", directory)
             with contextlib.suppress(FileExistsError):
-                os.makedirs(os.path.dirname(directory), 0o755, exist_ok=True)
                 os.mkdir(directory, 0o755)
+                os.chmod(directory, 0o755)  # whatever the umask is
         elif not os.path.exists(path):
             yield
             return
@@ -274,3 +287,35 @@ def _flock(handle: int, path: str, timeout: float) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    previous = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+def signals_raised() -> contextlib.AbstractContextManager[None]:
+    """A polite end (Ctrl-C, a lost connection, a shutdown) becomes an error, so that the change is undone now."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise StackError(f"stopped by {signal.Signals(number).name}; nothing was changed")
+
+    return _handled(stop)
+
+
+def signals_ignored() -> contextlib.AbstractContextManager[None]:
+    """Not even a second Ctrl-C stops the rollback."""
+    return _handled(signal.SIG_IGN)
+
+
+def words(error: OSError) -> str:
+    """An OSError as a person wants to read it: where, then what."""
+    return f"{error.filename or 'the file system'}: {error.strerror or error}"

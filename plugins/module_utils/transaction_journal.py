@@ -28,7 +28,6 @@ from ansible_collections.webops.php_stack.plugins.module_utils.transaction_plan 
     DIRECTORY,
     FILE,
     LINK,
-    NOTHING,
     Change,
     Entry,
     Meta,
@@ -127,7 +126,7 @@ class Journal:
     def tidy(self) -> None:
         """Remove what a run that was killed before its journal was complete left behind."""
         for path in (self.bytes, self.open + ".new"):
-            if self.fs.entry(path).kind != ABSENT:
+            if self.fs.kind(path) != ABSENT:
                 self.fs.unlink(path)
 
     def paths(self) -> list[str]:
@@ -210,7 +209,7 @@ def put(fs: FileSystem, path: str, entry: Entry) -> None:
     if entry.kind == LINK:
         fs.symlink(entry.target, path)
     elif entry.meta is not None:
-        fs.write(path, entry.data, entry.meta)
+        fs.write(path, entry.data, entry.meta, entry.mtime_ns)
 
 
 def all_journals(fs: FileSystem, folder: str) -> list[Journal]:
@@ -228,6 +227,7 @@ def _document(record: Record, offset: int) -> dict[str, Any]:
         "real": record.real,
         "kind": before.kind,
         "target": before.target,
+        "mtime_ns": before.mtime_ns,
         "offset": offset,
         "length": len(before.data),
         "after_kind": record.after_kind,
@@ -251,7 +251,7 @@ def _record(document: dict[str, Any], blob: bytes) -> Record:
     data = blob[start : start + document["length"]]
     return Record(
         document["real"],
-        Entry(document["kind"], data, document["target"], meta) if document["kind"] != ABSENT else NOTHING,
+        Entry(document["kind"], data, document["target"], meta, document["mtime_ns"]),
         document["after_kind"],
         document["after_sha256"],
         document["after_target"],

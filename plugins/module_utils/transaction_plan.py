@@ -40,12 +40,17 @@ class Meta:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is, or shall be, at one path. ``meta`` is None for absent entries and links."""
+    """What is, or shall be, at one path. ``meta`` is None for absent entries and links.
+
+    ``mtime_ns`` (0: now) goes back with a file, since systemd asks for a
+    daemon-reload when a unit's is new; it makes no difference between entries.
+    """
 
     kind: str = ABSENT
     data: bytes = b""
     target: str = ""
     meta: Meta | None = None
+    mtime_ns: int = field(default=0, compare=False)
 
 
 NOTHING = Entry()
@@ -95,10 +100,13 @@ class Request:
 class Seen:
     """What was found for one wish.
 
-    ``real`` is where the bytes are (links resolved), ``parent`` the kind of its
-    directory, ``problem`` a reason why the path cannot be used at all.
+    ``place`` is the path with the links of its directory resolved, ``real`` the
+    one whose bytes are meant (the same, unless a file is reached through a link),
+    ``parent`` the kind of its directory, ``problem`` a reason why the path cannot
+    be used at all.
     """
 
+    place: str
     real: str
     entry: Entry = NOTHING
     parent: str = DIRECTORY
@@ -111,14 +119,14 @@ class Observed:
     """The host as it is, as far as the request asks.
 
     ``files`` has one Seen a wish, in the same order. ``directories`` maps each
-    wished directory, and each missing parent of one, to what is there.
-    ``marked`` maps every file or link of a managed directory that carries this
+    wished directory, and each missing parent of one, to what was found.
+    ``marked`` maps (by ``place``) every file or link of a managed directory that carries this
     transaction's marker to what it is. ``users`` and ``groups`` map names to
     ids, None for unknown ones. ``uid`` and ``gid`` are the process's own.
     """
 
     files: tuple[Seen, ...] = ()
-    directories: dict[str, Entry] = field(default_factory=dict)
+    directories: dict[str, Seen] = field(default_factory=dict)
     marked: dict[str, Entry] = field(default_factory=dict)
     users: dict[str, int | None] = field(default_factory=dict)
     groups: dict[str, int | None] = field(default_factory=dict)
@@ -292,16 +300,16 @@ class _Planner:
     def directories(self) -> set[str]:
         """Plan the directories; returns those that will be there."""
         wishes = {os.path.normpath(wish.path): wish for wish in self.request.directories}
-        for path, before in sorted(self.seen.directories.items()):
-            where = f"directories ({path})"
-            if before.kind not in (ABSENT, DIRECTORY):
-                self.problems.append(f"{where}: a {before.kind} is in the way")
+        for path, seen in sorted(self.seen.directories.items()):
+            where, before = f"directories ({path})", seen.entry
+            if seen.problem or before.kind not in (ABSENT, DIRECTORY):
+                self.problems.append(f"{where}: {seen.problem or f'a {before.kind} is in the way'}")
                 continue
             wish = wishes.get(path, DirectoryWish(path))
             after = Entry(DIRECTORY, meta=self.meta(where, wish, before.meta, 0o755))
             if after != before:
                 action = "created" if before.kind == ABSENT else "mode"
-                self.changes.append(Change(path, path, action, before, after))
+                self.changes.append(Change(path, seen.real, action, before, after))
         return set(self.seen.directories)
 
     def files(self, directories: set[str]) -> None:
@@ -335,10 +343,9 @@ class _Planner:
                 self.problems.append(f"{where}: {os.path.dirname(seen.real)} is not a directory")
             elif not seen.writable:
                 self.problems.append(f"{where}: {os.path.dirname(seen.real)} cannot be written (read-only?)")
+        places = {seen.place for seen in self.seen.files} | set(wanted)
         for path, entry in sorted(self.seen.marked.items()):
-            if path not in wanted and not any(
-                path == os.path.normpath(wish.path) for wish in self.request.files
-            ):
+            if path not in places:
                 found.append(Change(path, path, "removed", entry, NOTHING))
         if unmarked and not self.request.adopt:
             self.problems.append(
@@ -361,8 +368,9 @@ class _Planner:
         else:
             data = with_marker(wish.content or b"", self.request.name, wish.comment)
             meta = self.meta(where, wish, before.meta, 0o644)
-            after = Entry(FILE, data=data, meta=meta)
-            action = "created" if before.kind == ABSENT else "mode" if before.data == data else "changed"
+            same = before.kind == FILE and before.data == data
+            after = Entry(FILE, data=data, meta=meta, mtime_ns=before.mtime_ns if same else 0)
+            action = "created" if before.kind == ABSENT else "mode" if same else "changed"
         if after == before:
             return None
         foreign = before.kind == FILE and bool(wish.comment) and marker_of(before.data) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import zlib
 from typing import Any
 
@@ -137,6 +138,10 @@ def mode_text(mode: Any) -> str | None:
 def run_request(module: Any) -> dict[str, Any]:
     """What the module does, between its parameters and its result."""
     params = module.params
+    if os.geteuid() != 0:
+        raise StackError(
+            "this module reads and changes the system's configuration: run it as root (become: true)"
+        )
     return run(
         request_of(params),
         tuple(
