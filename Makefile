@@ -25,6 +25,10 @@ lab: setup ## start a Debian 12 lab host (systemd, nginx, php8.2-fpm)
 	echo "  ansible -i .cache/lab/inventory.json all -m fpm_pool_facts"
 	echo "  docker exec -it php-stack-lab bash"
 
+demo: setup ## break a lab host, harden it, show requests lost before and after
+	@tests/lab/images.sh stack
+	tests/lab/demo.py
+
 clean: ## remove the lab's containers and images, the caches and .venv
 	@if docker info >/dev/null 2>&1; then
 	  python3 tests/lab/lab.py down --all
@@ -34,4 +38,4 @@ clean: ## remove the lab's containers and images, the caches and .venv
 	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup link lab clean
+.PHONY: help setup link lab demo clean

@@ -45,7 +45,7 @@ def running(name: str) -> bool:
 
 def wait_booted(name: str) -> None:
     """Wait until systemd has finished booting; a failed unit is the caller's business."""
-    for attempt in range(50):
+    for _ in range(50):
         # exec fails, and --wait has nothing to wait for, until PID 1 listens on D-Bus.
         done = docker("exec", name, "sh", "-c",
                       "for i in $(seq 100); do [ -S /run/systemd/private ] && break; sleep 0.1; done;"
