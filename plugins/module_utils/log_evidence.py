@@ -1,0 +1,289 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Orders evidence: joins what several logs say about one thing, finds when FPM was down, answers by time."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Iterable
+
+from ansible_collections.webops.php_stack.plugins.module_utils.log_fpm import is_crash
+from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Evidence, instance_of
+
+# Logs round to a second, and FPM's master writes after its worker is gone.
+NEAR = 2
+# Messages of one incident: a failed start writes several lines, in two logs.
+_INCIDENT = 5
+# A stop that a start follows within this time is a restart. systemd waits 90 s before it kills.
+_RESTART = 120
+# A warning about max_children comes up to this long before nginx gives up (fastcgi_read_timeout is 60 s).
+SATURATION = 65
+
+DEATHS = ("request_terminated", "worker_oom", "worker_crashed", "worker_killed")
+_START_FAILURES = ("config_invalid", "pool_user_missing", "address_in_use")
+_STATE_KINDS = {
+    "start", "stop", "reload", "reload_refused", "master_died", "start_limit_hit", "oom_unit", *_START_FAILURES,
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Outage:
+    """A time in which FPM did not listen. ``root`` is a cause's id, '' where none is known."""
+
+    start: float
+    instance: str
+    root: str = ""
+    end: float | None = None
+    evidence: list[Evidence] = field(default_factory=list)
+
+    def rank(self) -> int:
+        order = (*_START_FAILURES, "worker_oom", "start_limit_hit", "restart_cut_requests", "")
+        return order.index(self.root)
+
+
+class ByTime:
+    """Evidence that has a time, in its order."""
+
+    def __init__(self, items: Iterable[Evidence]) -> None:
+        timed = [(item.when, item) for item in items if item.when is not None]
+        timed.sort(key=lambda pair: pair[0])
+        self.times = [when for when, _ in timed]
+        self.items = [item for _, item in timed]
+
+    def between(self, first: float, last: float) -> list[Evidence]:
+        return self.items[bisect.bisect_left(self.times, first) : bisect.bisect_right(self.times, last)]
+
+
+class Index:
+    """All evidence of a host. Building it changes the Evidence that it is given: duplicates are joined."""
+
+    def __init__(self, found: Iterable[Evidence]) -> None:
+        self.all = sorted(found, key=lambda item: item.when if item.when is not None else float("-inf"))
+        _one_instance(self.all)
+        self.outages = _outages(self.all)
+        self.pools = {item.pool for item in self.all if item.pool}
+        self.all = _join_failures(self.all)
+        self.all = _join_deaths(self.all)
+        self.deaths = ByTime(item for item in self.all if item.kind in DEATHS)
+        self.cuts = ByTime(item for item in self.all if item.kind in ("reload", "stop", "master_died"))
+        self.saturations = ByTime(item for item in self.all if item.kind == "max_children_reached")
+        self.slow = ByTime(item for item in self.all if item.kind == "slow")
+        self.denials = ByTime(item for item in self.all if item.kind == "selinux_denied")
+        self.php = ByTime(item for item in self.all if item.kind.startswith("php_"))
+        edges = [edge for outage in self.outages for edge in (outage.start, outage.end) if edge is not None]
+        points = [*self.deaths.times, *self.cuts.times, *self.slow.times, *self.php.times, *edges]
+        self._points = sorted(points)
+
+    def busy(self, minute: float) -> bool:
+        """Whether symptoms within this minute must be told apart by the second."""
+        at = bisect.bisect_left(self._points, minute - NEAR)
+        return at < len(self._points) and self._points[at] <= minute + 60 + NEAR
+
+    def outages_at(self, first: float, last: float) -> list[Outage]:
+        """Outages that cover any of this time, the best explained first."""
+        hits = [
+            outage
+            for outage in self.outages
+            if outage.start - 1 <= last and (outage.end is None or first <= outage.end + 1)
+        ]
+        return sorted(hits, key=Outage.rank)
+
+
+def _one_instance(items: list[Evidence]) -> None:
+    """With a single PHP version in all logs, evidence that names none belongs to it."""
+    names = {item.instance for item in items if item.instance}
+    if len(names) == 1:
+        name = names.pop()
+        for item in items:
+            item.instance = item.instance or name
+
+
+def _outages(items: list[Evidence]) -> list[Outage]:
+    """Reads each log's story on its own: within one second, only one log's order can be trusted."""
+    stories: dict[tuple[str, str], list[Evidence]] = {}
+    for item in items:
+        if (item.kind in _STATE_KINDS or item.kind == "init_failed") and item.when is not None:
+            stories.setdefault((item.source, item.instance), []).append(item)
+    outages = []
+    for (_, instance), story in stories.items():
+        outages.extend(_story(story, instance))
+    return sorted(outages, key=lambda outage: outage.start)
+
+
+def _story(story: list[Evidence], instance: str) -> list[Outage]:
+    done: list[Outage] = []
+    now: Outage | None = None
+    up = False
+    for item in story:
+        when = item.when or 0.0
+        if item.kind == "start":
+            if now is not None:
+                now.end = when
+                stopped = any(part.kind == "stop" for part in now.evidence)
+                if not now.root and stopped and when - now.start <= _RESTART:
+                    now.root = "restart_cut_requests"
+                done.append(now)
+            now, up = None, True
+        elif item.kind == "reload":
+            # The master executes itself anew; what fails now takes the service down.
+            up = False
+        elif item.kind == "reload_refused":
+            now, up = None, True
+        elif item.kind in ("stop", "master_died") or not up:
+            now = now or Outage(when, instance)
+            now.evidence.append(item)
+            if item.kind in _START_FAILURES or item.kind in ("start_limit_hit", "init_failed", "oom_unit"):
+                root = {"init_failed": "config_invalid", "oom_unit": "worker_oom"}.get(item.kind, item.kind)
+                # The first reason stands: a failed start leads to the start limit, never the reverse;
+                # but FPM's closing "initialization failed" yields to what it names.
+                if not now.root or (item.kind in _START_FAILURES and now.root == "start_limit_hit"):
+                    now.root = root
+            up = False
+        elif item.kind in ("start_limit_hit", "oom_unit"):
+            now = Outage(when, instance, "worker_oom" if item.kind == "oom_unit" else item.kind, None, [item])
+            up = False
+    if now is not None:
+        done.append(now)
+    return done
+
+
+def _join_failures(items: list[Evidence]) -> list[Evidence]:
+    """One failed start is one piece of evidence, however many lines tell it."""
+    kept: list[Evidence] = []
+    heads: dict[tuple[str, str], Evidence] = {}
+    specific = [item for item in items if item.kind in _START_FAILURES and item.when is not None]
+    for item in items:
+        kind = item.kind
+        if kind == "init_failed":
+            if any(
+                abs((other.when or 0.0) - (item.when or 0.0)) <= _INCIDENT and other.instance == item.instance
+                for other in specific
+            ):
+                continue
+            item.kind = kind = "config_invalid"
+        if kind not in (*_START_FAILURES, "start_limit_hit") or item.when is None:
+            kept.append(item)
+            continue
+        head = heads.get((kind, item.instance))
+        if head is not None and item.when - (head.when or 0.0) <= _INCIDENT:
+            if len(head.because) < 5:
+                head.because.append(item)
+            continue
+        heads[kind, item.instance] = item
+        kept.append(item)
+    return kept
+
+
+def _join_deaths(items: list[Evidence]) -> list[Evidence]:
+    """One dead worker is one piece of evidence: FPM's two lines about it, and the kernel's."""
+    kept: list[Evidence] = []
+    terminated: dict[tuple[str, int], Evidence] = {}
+    kernel = [item for item in items if item.kind in ("worker_oom", "worker_crashed") and not item.pool]
+    oom = _unique_by_pid([item for item in kernel if item.kind == "worker_oom"])
+    for note in (item for item in items if item.kind == "oom_note"):
+        if _partner(note, oom, set()) is None:
+            note.kind, note.room = "worker_oom", 1
+            oom.append(note)
+    crashes = _unique_by_pid([item for item in kernel if item.kind == "worker_crashed"])
+    used: set[int] = set()
+    state = ByTime(item for item in items if item.kind in ("stop", "reload", "master_died"))
+    for item in items:
+        if item.kind == "request_terminated":
+            terminated[item.instance, item.pid] = item
+        elif item.kind in ("death", "exit"):
+            first = terminated.get((item.instance, item.pid))
+            if first is not None and (item.when or 0.0) - (first.when or 0.0) <= 30:
+                first.because.append(item)
+                continue
+            item.kind = "worker_crashed" if item.kind == "exit" or is_crash(item.signal) else "worker_killed"
+            near = state.between((item.when or 0.0) - _INCIDENT, (item.when or 0.0) + _INCIDENT)
+            if item.kind == "worker_killed" and item.signal in (3, 15) and near:
+                continue  # the master told its workers to end
+            reason = None
+            if item.kind == "worker_killed" and item.signal == 9:
+                reason = _partner(item, oom, used)
+            elif item.kind == "worker_crashed":
+                reason = _partner(item, crashes, used)
+            if reason is not None:
+                used.add(id(reason))
+                item.kind = reason.kind
+                item.because.append(reason)
+        elif item.kind in ("oom_note", "oom_unit"):
+            continue
+        kept.append(item)
+    doubles = {id(item) for item in kernel} - {id(item) for item in oom + crashes}
+    return [item for item in kept if id(item) not in used and id(item) not in doubles]
+
+
+def _unique_by_pid(items: list[Evidence]) -> list[Evidence]:
+    """The kernel writes two lines for one kill, and the journal and dmesg both hold them."""
+    seen: dict[int, list[float | None]] = {}
+    unique = []
+    for item in items:
+        times = seen.setdefault(item.pid, [])
+        if any(time is None or item.when is None or abs(time - item.when) <= 60 for time in times):
+            continue
+        times.append(item.when)
+        unique.append(item)
+    return unique
+
+
+def _partner(item: Evidence, reasons: list[Evidence], used: set[int]) -> Evidence | None:
+    """The kernel's line for this death: by time where it has one. Pids differ across namespaces."""
+    best: Evidence | None = None
+    for reason in reasons:
+        if id(reason) in used or (reason.instance and item.instance and reason.instance != item.instance):
+            continue
+        if reason.when is not None and item.when is not None and abs(reason.when - item.when) > _INCIDENT:
+            continue
+        if best is None or reason.pid == item.pid:
+            best = reason
+    return best
+
+
+class Affinity:
+    """Whether evidence can concern an upstream of nginx.
+
+    :param listeners: address of a listener (a path, or host:port) to (pool, PHP version), where known.
+    """
+
+    def __init__(self, pools: set[str], listeners: dict[str, tuple[str, str]] | None = None) -> None:
+        self._pools = pools
+        self.listeners = listeners or {}
+        self._known: dict[tuple[str, str, str], int] = {}
+
+    def of(self, instance: str, pool: str, upstream: str) -> int:
+        """-1 cannot, 0 may, 1 the version fits, 2 the pool fits."""
+        asked = (instance, pool, upstream)
+        if asked not in self._known:
+            if len(self._known) > 10000:
+                self._known.clear()
+            self._known[asked] = self._judge(instance, pool, upstream)
+        return self._known[asked]
+
+    def _judge(self, instance: str, pool: str, upstream: str) -> int:
+        scheme, found, _ = upstream.partition("://")
+        if found and scheme != "fastcgi":
+            return -1
+        where = address(upstream)
+        if where in self.listeners:
+            its_pool, its_instance = self.listeners[where]
+            if (pool and pool != its_pool) or (instance and its_instance and instance != its_instance):
+                return -1
+            return 2 if pool else 1
+        its_instance = instance_of(where)
+        if instance and its_instance and instance != its_instance:
+            return -1
+        name = where.rsplit("/", 1)[-1]
+        named = {known for known in self._pools if known != "www" and known in name}
+        if pool and named:
+            return 2 if pool in named else -1
+        return 1 if instance and its_instance else 0
+
+
+def address(upstream: str) -> str:
+    """'/run/php/x.sock' for 'fastcgi://unix:/run/php/x.sock', '127.0.0.1:9000' for TCP."""
+    rest = upstream.partition("://")[2] or upstream
+    return rest[5:] if rest.startswith("unix:") else rest
