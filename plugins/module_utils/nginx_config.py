@@ -171,7 +171,9 @@ class _Parser:
                     continue
                 name = words[0]
                 if name in _MOST_ARGS and len(words) - 1 > _MOST_ARGS[name]:
-                    again = self.split(words, start, token.start(_END), f'invalid number of arguments in "{name}"')
+                    again = self.split(
+                        words, start, token.start(_END), f'invalid number of arguments in "{name}"'
+                    )
                     if again >= 0:
                         return again
                 counted = self._counted
@@ -179,7 +181,7 @@ class _Parser:
                 self._counted = start
                 self.current.append(Directive(name, words[1:], file, self._line))
                 words = []
-            elif kind == _QUOTED or kind == _GLUED:
+            elif kind in (_QUOTED, _GLUED):
                 if not words:
                     start = token.start(_QUOTED)
                 raw = token[_QUOTED]
@@ -196,7 +198,9 @@ class _Parser:
             elif kind == _BRACE:
                 if token[_BRACE] == "}":
                     if words:
-                        self.error(f'unexpected "}}": "{words[0]}" is not terminated by ";"', token.start(_BRACE))
+                        self.error(
+                            f'unexpected "}}": "{words[0]}" is not terminated by ";"', token.start(_BRACE)
+                        )
                         self.add(words, start)
                         words = []
                     self.close(token.start(_BRACE))
@@ -243,7 +247,9 @@ class _Parser:
         directive = self.add(words, start)
         directive.block = []
         if len(self.open) == MAX_DEPTH:
-            self.error(f"more than {MAX_DEPTH} blocks in one another; the inner ones are read as siblings", start)
+            self.error(
+                f"more than {MAX_DEPTH} blocks in one another; the inner ones are read as siblings", start
+            )
         if len(self.open) < MAX_DEPTH:
             self.open.append((directive, self.current))
             self.current = directive.block
@@ -285,9 +291,8 @@ class _Parser:
         :return: where to go on reading, or -1 where no such line is found (nothing was added then).
         """
         text = self.text
-        count = 0
         previous = start
-        for token in _TOKEN.finditer(text, start, end):
+        for count, token in enumerate(_TOKEN.finditer(text, start, end)):
             if token.lastindex not in (_WORD, _QUOTED, _GLUED):
                 return -1
             at = token.start(_WORD) if token.lastindex == _WORD else token.start(_QUOTED)
@@ -297,7 +302,6 @@ class _Parser:
                 self.error(f'{what} is not terminated by ";"', start)
                 self.add(words[:count], start)
                 return at
-            count += 1
             previous = token.end()
         return -1
 
