@@ -274,7 +274,7 @@ def connect(address: Address, timeout: float) -> socket.socket:
         return _connect_unix(address.path)
     deadline = time.monotonic() + timeout
     failures: list[FastcgiError] = []
-    targets = _resolve(address, timeout)
+    targets = resolve(address, timeout)
     for position, (family, target) in enumerate(targets):
         # An address that does not answer must not use up the time of the next ones.
         share = max(0.0, deadline - time.monotonic()) / (len(targets) - position)
@@ -312,7 +312,7 @@ def _error(table: dict[int, tuple[str, str]], shown: str, code: int) -> FastcgiE
     return FastcgiError(kind, f"{words.format(shown)} (errno {code})")
 
 
-def _resolve(address: Address, timeout: float) -> list[tuple[int, Any]]:
+def resolve(address: Address, timeout: float) -> list[tuple[int, Any]]:
     """Family and socket address of each IP address of the host, in the system's order."""
     answer: list[Any] = []
 
