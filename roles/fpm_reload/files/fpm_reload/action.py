@@ -1,0 +1,247 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reload itself, from the locks to the answer of the new generation."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from fpm_reload import config, lastgood, master, sockets, unit
+from fpm_reload.lock import CONFIG_LOCK, LockFolder, State, boot_id, now_ns
+from fpm_reload.outcome import RELOAD_FAILED, RESTORED, SOCKETS_SILENT, SWITCHED_OFF, Failure
+from fpm_reload.probe import Round
+from fpm_reload.unit import Unit
+
+_POLL_SECONDS = 0.02
+# A restart that somebody else asked for may get in the way; once or twice, not for ever.
+_ATTEMPTS = 3
+_DONE_WORDS = {"reload": "reloaded", "restart": "restarted", "start": "started"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller wants. ``asked_ns`` is the moment of the call, on the clock of lock.now_ns()."""
+
+    unit: str
+    asked_ns: int
+    seconds: float
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``action``: reload, restart or start; ``reasons``: why no reload will do."""
+
+    action: str
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.action + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+
+
+def decide(found: Unit, settings: config.Settings, forced: bool, unresolved: list[str]) -> Decision:
+    """What has to be done to make the configuration live.
+
+    A dead service is started, also a failed one that systemd has given up on. One that an
+    administrator has stopped *and* disabled stays off, unless a restart is asked for.
+
+    :raises Failure: SWITCHED_OFF.
+    """
+    if not found.running:
+        if found.active == "inactive" and found.file_state == "disabled" and not forced:
+            raise Failure(
+                SWITCHED_OFF, "the unit is stopped and disabled, so it stays off (--restart starts it)"
+            )
+        return Decision("start", (f"the unit was {found.active}",))
+    if forced:
+        return Decision("restart", ("asked for",))
+    reasons = sockets.restart_reasons(settings, master.listeners(found.pid))
+    reasons += [f"{name} does not listen yet" for name in unit.idle_sockets(found)]
+    # What a restart did not mend before, it will not mend now: never cut requests twice for one reason.
+    fresh = tuple(reason for reason in reasons if reason not in unresolved)
+    return Decision("restart", fresh) if fresh else Decision("reload")
+
+
+def plan(request: Request) -> str:
+    """--dry-run: what would happen, in words. Takes no lock and changes nothing."""
+    found = unit.show(request.unit)
+    settings = config.check(found)
+    decision = decide(found, settings, request.restart, [])
+    names = ", ".join(str(listener) for listener in master.listeners(found.pid)) if found.running else ""
+    return f"{found.name}: the configuration is valid; would {decision}" + (
+        f", then wait for {names}" if names else ""
+    )
+
+
+def perform(request: Request, folder: LockFolder) -> str:
+    """Reload, restart or start the unit, or let a reload that started since the request stand for it.
+
+    :returns: what happened, in words.
+    :raises Failure: with the exit code.
+    """
+    found = unit.show(request.unit)
+    with folder.hold(f"{found.name}.lock", exclusive=True, seconds=request.seconds):
+        state = folder.read_state(found.name)
+        if state and state.satisfies(request.asked_ns, boot_id(), request.restart):
+            later = (state.started_ns - request.asked_ns) / 1e9
+            return (
+                f"{found.name}: {_DONE_WORDS[state.action]} already, by a call that started"
+                f" {later:.2f} s after this request"
+            )
+        try:
+            with folder.hold(CONFIG_LOCK, exclusive=False, seconds=request.seconds):
+                found = unit.show(request.unit)
+                tried = lastgood.collect(found.config_file)
+                return _act(request, found, folder, state.unresolved if state else [], tried)
+        except Failure as failure:
+            if not failure.config_suspect:
+                raise
+            # config.lock is let go of first: two holders who both want more would wait for ever.
+            with folder.hold(CONFIG_LOCK, exclusive=True, seconds=request.seconds):
+                _restore(request, tried, failure)
+            raise
+
+
+def _act(
+    request: Request, found: Unit, folder: LockFolder, unresolved: list[str], tried: lastgood.Files
+) -> str:
+    begun = time.monotonic()
+    settings = config.check(found)
+    decision = decide(found, settings, request.restart, unresolved)
+    state = State(boot_id(), now_ns(), decision.action, unresolved=list(unresolved))
+    folder.write_state(found.name, state)
+    done, answered = _bring_about(found, settings, decision, request.seconds)
+    pid = unit.show(found.name).pid
+    mended = sockets.mend(pid, settings, master.listeners(pid))
+    if decision.action != "reload":
+        state.unresolved = sockets.restart_reasons(settings, master.listeners(pid))
+    lastgood.LastGood(found.name).save(tried)
+    state.ok, state.action = True, done.action
+    folder.write_state(found.name, state)
+    return _in_words(found.name, done, answered, mended, time.monotonic() - begun)
+
+
+def _in_words(name: str, done: Decision, answered: Round, mended: list[str], seconds: float) -> str:
+    parts = [f"{name}: {_DONE_WORDS[done.action]} in {seconds:.2f} s"]
+    if done.reasons:
+        parts.append(f"because {'; '.join(done.reasons)}")
+    live = answered.count - len(answered.busy)
+    parts.append(f"{live} of {answered.count} socket{'s' if answered.count != 1 else ''} answered")
+    if answered.busy:
+        parts.append(f"busy with other requests: {', '.join(answered.busy)}")
+    if mended:
+        parts.append(f"set owner, group and mode of {', '.join(mended)}")
+    return ", ".join(parts)
+
+
+def _bring_about(
+    found: Unit, settings: config.Settings, decision: Decision, seconds: float
+) -> tuple[Decision, Round]:
+    """Run the action, and wait for the generation that it makes.
+
+    :returns: what was done in the end, and the sockets' verdicts.
+    """
+    deadline = time.monotonic() + seconds
+    for attempt in range(_ATTEMPTS):
+        # The journal's clock is coarser than ours: look a little further back.
+        since = time.time() - 0.1
+        before = master.generation(found.pid) if found.running else None
+        if decision.action != "reload":
+            unit.run(["systemctl", "reset-failed", "--", found.service], 30)
+        ran = unit.run(["systemctl", decision.action, "--", found.service], deadline - time.monotonic())
+        if ran.rc == 0:
+            return decision, _wait(found, settings, before, deadline, since)
+        after = unit.show(found.name)
+        if decision.action != "reload" or after.running or attempt == _ATTEMPTS - 1:
+            suspect = not after.running
+            fate = "and the service does not run" if suspect else "the former generation goes on"
+            said = ran.words + unit.journal_since(found, since)
+            raise Failure(RELOAD_FAILED, f"systemctl {decision.action} failed, {fate}", said, suspect)
+        # It stopped between our look and the reload. A start now has read everything.
+        found, decision = after, Decision("start", ("it stopped meanwhile",))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _wait(
+    found: Unit, settings: config.Settings, before: master.Generation | None, deadline: float, since: float
+) -> Round:
+    """Until a new generation runs and each of its sockets answers.
+
+    :raises Failure: RELOAD_FAILED where it does not come, SOCKETS_SILENT where it does not answer.
+    """
+    pid = before.pid if before else 0
+    answers: Round | None = None
+    choosy = frozenset(
+        int(pool.listen.rpartition(":")[2])
+        for pool in settings.pools
+        if pool.allowed_clients and pool.listen.rpartition(":")[2].isdigit()
+    )
+    try:
+        while time.monotonic() < deadline:
+            now = master.generation(pid) if pid else None
+            if now is None:
+                pid = _new_master(found, since)
+            elif before is None or before.replaced_by(now):
+                open_now = master.listeners(pid)
+                answers = answers or Round(pid, choosy)
+                # Once a worker answers, the master has opened all of its sockets: the list is final.
+                if answers.step(open_now) and {one.inode for one in master.listeners(pid)} == {
+                    one.inode for one in open_now
+                }:
+                    return answers
+            time.sleep(_POLL_SECONDS)
+    finally:
+        if answers:
+            answers.close()
+    if answers is None:
+        raise _unfinished(settings, pid)
+    faults = answers.faults or ["the master listens on no socket"]
+    said = faults + unit.journal_since(found, since)
+    raise Failure(SOCKETS_SILENT, "the new generation runs but does not answer", said, config_suspect=True)
+
+
+def _new_master(found: Unit, since: float) -> int:
+    """The unit's main process after the one that was watched is gone; 0 while systemd makes a new one."""
+    now = unit.show(found.name)
+    if now.active in ("failed", "inactive") or now.sub == "auto-restart":
+        said = unit.journal_since(found, since)
+        raise Failure(
+            RELOAD_FAILED, f"PHP-FPM ended: the unit is {now.active} ({now.sub})", said, config_suspect=True
+        )
+    return now.pid
+
+
+def _unfinished(settings: config.Settings, pid: int) -> Failure:
+    left = len(master.children(pid)) if pid else 0
+    limit = settings.control_timeout_seconds
+    hint = (
+        f"; process_control_timeout lets them have {limit} s, so give --timeout more than that"
+        if limit
+        else ""
+    )
+    return Failure(
+        RELOAD_FAILED,
+        f"no new generation in time: the old one still waits for {left} worker{'s' if left != 1 else ''} to end"
+        f" and goes on to reload by itself{hint}",
+    )
+
+
+def _restore(request: Request, tried: lastgood.Files, failure: Failure) -> None:
+    """Bring the last good configuration back to life; raises RESTORED when that served."""
+    found = unit.show(request.unit)
+    kept = lastgood.LastGood(found.name)
+    paths, aside = kept.restore(found.config_file, tried)
+    if not paths:
+        return
+    settings = config.check(found)
+    found = unit.show(request.unit)
+    decision = Decision("reload") if found.running else Decision("start")
+    _bring_about(found, settings, decision, request.seconds)
+    raise Failure(
+        RESTORED,
+        f"{failure}. The last good configuration is back and answers; what failed is in {aside}"
+        f" (changed: {', '.join(paths)})",
+        failure.words,
+    )
