@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Iterable
 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_fpm import is_crash
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Evidence, instance_of

@@ -13,7 +13,8 @@ import gzip
 import os
 import re
 import zlib
-from typing import BinaryIO, Callable, Iterator
+from collections.abc import Iterator
+from typing import BinaryIO, Callable
 
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Source

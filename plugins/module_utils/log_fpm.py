@@ -11,8 +11,8 @@ by the number that FPM puts behind them, "… (98)".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from datetime import timezone
-from typing import Iterable, Iterator
 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Evidence
 from ansible_collections.webops.php_stack.plugins.module_utils.log_nginx import php_error

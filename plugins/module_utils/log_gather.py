@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Iterable
+from typing import Any, Callable
 
 from ansible_collections.webops.php_stack.plugins.module_utils import (
     log_fpm,
@@ -17,7 +18,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils import (
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.log_correlate import Correlator
-from ansible_collections.webops.php_stack.plugins.module_utils.log_evidence import Affinity, Index
+from ansible_collections.webops.php_stack.plugins.module_utils.log_evidence import Affinity, ByTime, Index
 from ansible_collections.webops.php_stack.plugins.module_utils.log_files import LogFile, StampReader, expand
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import (
     CAUSES,
@@ -148,7 +149,7 @@ def explain(host: Host, request: Request, clock: Clock, now: float) -> dict[str,
     """Read and explain.
 
     :param now: the current time, in seconds; live logs and dates without a year refer to it.
-    :returns: causes, timeline, unexplained, unrelated, sources, warnings: the module documents them.
+    :returns: causes, timeline, unexplained, unrelated, sources, limits: the module documents them.
     """
     reader = _Reader(host, request, clock, now)
     report = Report(clock, request.samples)
@@ -214,7 +215,7 @@ def explain(host: Host, request: Request, clock: Clock, now: float) -> dict[str,
         "unexplained": unexplained.result(),
         "unrelated": dict(sorted(scanner.unrelated.items())),
         "sources": [_plain(source, clock) for source in reader.sources],
-        "warnings": _warnings(reader.sources, pile.coarse),
+        "limits": _limits(reader.sources, pile.coarse),
     }
 
 
@@ -251,21 +252,30 @@ def _within(when: float | None, request: Request) -> bool:
 
 def _unclaimed(items: list[Evidence], request: Request) -> list[Evidence]:
     """Evidence of a cause that explained no failed request, and that is not part of an incident that did."""
-    claimed: dict[tuple[str, str, str], list[float]] = {}
-    for item in items:
-        if item.claimed and item.when is not None:
-            claimed.setdefault((item.kind, item.pool, item.instance), []).append(item.when)
+    claimed: dict[tuple[str, str, str], ByTime] = {}
+    for name, group in _grouped(item for item in items if item.claimed).items():
+        claimed[name] = ByTime(group)
+    nothing = ByTime(())
     return [
         item
         for item in items
         if item.kind in CAUSES
         and not item.claimed
         and _within(item.when, request)
-        and not any(
-            item.when is not None and abs(when - item.when) <= _INCIDENT
-            for when in claimed.get((item.kind, item.pool, item.instance), ())
+        and (
+            item.when is None
+            or not claimed.get((item.kind, item.pool, item.instance), nothing).between(
+                item.when - _INCIDENT, item.when + _INCIDENT
+            )
         )
     ]
+
+
+def _grouped(items: Iterable[Evidence]) -> dict[tuple[str, str, str], list[Evidence]]:
+    groups: dict[tuple[str, str, str], list[Evidence]] = {}
+    for item in items:
+        groups.setdefault((item.kind, item.pool, item.instance), []).append(item)
+    return groups
 
 
 def _plain(source: Source, clock: Clock) -> dict[str, Any]:
@@ -275,7 +285,7 @@ def _plain(source: Source, clock: Clock) -> dict[str, Any]:
     return plain
 
 
-def _warnings(sources: list[Source], coarse: int) -> list[str]:
+def _limits(sources: list[Source], coarse: int) -> list[str]:
     words = [f"{source.path}: {source.error}" for source in sources if source.error]
     if coarse:
         words.append(

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable, NamedTuple
 
 from ansible_collections.webops.php_stack.plugins.module_utils import log_fpm, log_kernel
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Evidence, instance_of
@@ -137,10 +138,7 @@ def _systemd(message: str, unit: str) -> Evidence | None:
     kind = ""
     exited = _MAIN_EXIT.search(message)
     if exited:
-        if exited[1] == "exited" and exited[2] == "78":
-            kind = "init_failed"
-        else:
-            kind = "master_died"
+        kind = "init_failed" if exited[1] == "exited" and exited[2] == "78" else "master_died"
     elif "start-limit-hit" in message or "repeated too quickly" in message:
         kind = "start_limit_hit"
     elif "killed by the OOM killer" in message:

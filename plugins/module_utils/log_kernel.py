@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Evidence, instance_of
 from ansible_collections.webops.php_stack.plugins.module_utils.log_scan import decode

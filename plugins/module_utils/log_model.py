@@ -74,7 +74,8 @@ class Key(NamedTuple):
     upstream: str
 
 
-class Moment(NamedTuple):
+@dataclass(frozen=True)
+class Moment:
     """Symptoms of one key within one second, or within one minute where no other log has evidence near.
 
     ``requests`` holds raw request lines ('GET /a HTTP/1.1'), only for moments of one second;

@@ -13,7 +13,8 @@ only those need to be told apart. Memory does not grow with the log.
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterable
+from collections.abc import Iterable
+from typing import Any, Callable
 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Key, Moment
 from ansible_collections.webops.php_stack.plugins.module_utils.log_nginx import (

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 
 MONTHS = {
     name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)
+    for number, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], start=1)
 }  # fmt: skip
 
 # An append-only log may step back a little (several workers write); more than
