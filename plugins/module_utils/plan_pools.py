@@ -39,6 +39,7 @@ POOL_KEYS: dict[str, Key] = {
     "fastcgi_send_timeout": Key(schema.seconds),
     "pm": Key(schema.choice("dynamic", "static", "ondemand"), "dynamic"),
     "pm_max_children": Key(schema.either("auto", schema.integer(1)), "auto"),
+    "pm_max_children_cap": Key(schema.integer(1)),
     "pm_start_servers": Key(schema.integer(1)),
     "pm_min_spare_servers": Key(schema.integer(1)),
     "pm_max_spare_servers": Key(schema.integer(1)),

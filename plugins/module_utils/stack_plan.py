@@ -168,8 +168,8 @@ def _sizing_request(pool: dict[str, Any]) -> dict[str, Any]:
         "weight": settings["weight"],
         "min_children": settings["min_children"],
     }
-    if settings["memory_limit"]:
-        request["memory_limit"] = settings["memory_limit"]
+    optional = {"memory_limit": settings["memory_limit"], "max_children": settings["pm_max_children_cap"]}
+    request.update({key: value for key, value in optional.items() if value is not None})
     return request
 
 
