@@ -61,7 +61,7 @@ def _refuse(config: FpmConfig, pool: Pool | None, directive: str | None, message
 
 
 def _with_defaults(
-    settings: dict[str, Setting], known: dict[str, Directive], version: Optional[Version]
+    settings: dict[str, Setting], known: dict[str, Directive], version: Version | None
 ) -> dict[str, Setting]:
     complete = {}
     for name, directive in known.items():

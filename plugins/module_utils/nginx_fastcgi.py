@@ -49,6 +49,8 @@ def describe(tree: Tree, built: Build) -> dict[str, Any]:
     errors = list(tree.errors)
     shared = build(tree.directives, built.page_size, errors)
     upstreams = {key: read_upstream(block, shared) for key, block in shared.upstreams.items()}
+    for level in shared.http.walk():
+        _check(level)
     servers = []
     locations = []
     for server in shared.servers:
@@ -100,6 +102,8 @@ def _main(shared: Shared, built: Build) -> dict[str, Any]:
     processes = one("worker_processes")
     pid = one("pid")
     workers = processes.args[0] if processes else "1"
+    if processes and not workers.isdigit() and workers != "auto":
+        shared.error(f'invalid value "{workers}" in "worker_processes" directive', processes)
     return {
         "worker_user": {"name": name, "group": group, **_where(user)},
         "worker_processes": {"value": int(workers) if workers.isdigit() else workers, **_where(processes)},
@@ -240,40 +244,49 @@ def _location(
     }
 
 
+_BUFFERS = ("fastcgi_busy_buffers_size", "fastcgi_buffers", "fastcgi_buffer_size")
+
+
 def _settings(level: Level) -> dict[str, dict[str, Any]]:
     result = {name: level.setting(name) for name in SETTINGS}
-    size = result["fastcgi_buffer_size"]["value"]
-    buffers = result["fastcgi_buffers"]["value"]
-    busy = result["fastcgi_busy_buffers_size"]
-    if size is None or buffers is None:
-        return result
-    largest = max(size, buffers["size_bytes"])
-    if busy["default"]:
-        result["fastcgi_busy_buffers_size"] = busy = {**busy, "value": 2 * largest}
-    _check_buffers(level, result, largest)
+    result["fastcgi_busy_buffers_size"] = _busy_buffers_size(level)
     return result
 
 
-def _check_buffers(level: Level, settings: dict[str, dict[str, Any]], largest: int) -> None:
-    """The relations that nginx -t checks; it names no line, so the error names the one that set most."""
-    buffers = settings["fastcgi_buffers"]["value"]
-    busy = settings["fastcgi_busy_buffers_size"]["value"]
-    directive = next(
-        iter(level.nearest("fastcgi_busy_buffers_size", "fastcgi_buffers", "fastcgi_buffer_size")),
-        level.directive,
-    )
-    if directive is None or busy is None:
+def _busy_buffers_size(level: Level) -> dict[str, Any]:
+    """Its default follows from the two others: twice the larger of the buffer sizes."""
+    busy = level.setting("fastcgi_busy_buffers_size")
+    largest = _largest_buffer(level)
+    return {**busy, "value": 2 * largest} if busy["default"] and largest is not None else busy
+
+
+def _largest_buffer(level: Level) -> int | None:
+    size = level.setting("fastcgi_buffer_size")["value"]
+    buffers = level.setting("fastcgi_buffers")["value"]
+    return None if size is None or buffers is None else max(size, buffers["size_bytes"])
+
+
+def _check(level: Level) -> None:
+    """Report values that nginx would refuse, whether or not the level reaches PHP."""
+    for name in level.own:
+        if name in SETTINGS:
+            level.setting(name)
+    largest = _largest_buffer(level)
+    directive = next((level.own[name][0] for name in _BUFFERS if name in level.own), None)
+    if directive is None or largest is None:
         return
+    buffers = level.setting("fastcgi_buffers")["value"]
+    busy = _busy_buffers_size(level)["value"]
     room = (buffers["number"] - 1) * buffers["size_bytes"]
     if buffers["number"] < 2:
         level.shared.error('there must be at least 2 "fastcgi_buffers"', directive)
-    elif busy < largest:
+    elif busy is not None and busy < largest:
         level.shared.error(
             f'"fastcgi_busy_buffers_size" ({busy}) must not be less than the larger of "fastcgi_buffer_size" and one'
             f' of the "fastcgi_buffers" ({largest})',
             directive,
         )
-    elif busy > room:
+    elif busy is not None and busy > room:
         level.shared.error(
             f'"fastcgi_busy_buffers_size" ({busy}) must not be more than all "fastcgi_buffers" less one ({room})',
             directive,
@@ -298,11 +311,6 @@ def _params(level: Level) -> list[dict[str, Any]]:
 def _root(level: Level, built: Build) -> dict[str, Any]:
     found = level.nearest("root", "alias")
     holder = level.holder("root", "alias")
-    if len(found) > 1 and {"root", "alias"} <= {item.name for item in found}:
-        level.shared.error(
-            f'"{found[1].name}" directive is duplicate, "{found[0].name}" directive was specified earlier',
-            found[1],
-        )
     directive = found[0] if found and found[0].args else None
     value = directive.args[0] if directive else "html"
     return {

@@ -43,6 +43,7 @@ _HTTP_ONLY = _MAIN_BLOCKS | {"if", "limit_except", "location"}
 _SERVER_ONLY = frozenset(
     ("break", "if", "listen", "location", "return", "rewrite", "server_name", "set", "try_files")
 )
+_EITHER = {"root": "alias", "alias": "root"}
 _LOCATION_ONLY = frozenset(("alias", "fastcgi_pass", "internal", "limit_except"))
 
 
@@ -141,6 +142,7 @@ class Shared:
         self.upstreams: dict[str, Directive] = {}
         self.variables: dict[str, list[Directive]] = {}
         self.servers: list[Level] = []
+        self.http = Level(HTTP, None, None, self)
         self._said: set[tuple[str, int | None, str]] = set()
 
     def error(self, message: str, directive: Directive) -> None:
@@ -158,7 +160,7 @@ def build(directives: list[Directive], page_size: int, errors: list[ConfigError]
     they stood inside ``http { }``, with an error that says so.
     """
     shared = Shared(page_size, errors)
-    http = Level(HTTP, None, None, shared)
+    http = shared.http
     loose: list[Directive] = []
     for directive in directives:
         name = directive.name
@@ -209,6 +211,9 @@ def _fill(level: Level, directives: list[Directive], shared: Shared) -> None:
         if name in RULES:
             earlier = own.get(name)
             wrong = misplaced(directive, kind, earlier[0] if earlier else None)
+            other = own.get(_EITHER.get(name, ""))
+            if other and not wrong:
+                wrong = f'"{name}" directive is duplicate, "{other[0].name}" directive was specified earlier'
             if wrong:
                 shared.error(wrong, directive)
             if wrong and kind not in RULES[name][0]:

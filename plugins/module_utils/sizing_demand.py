@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 # nginx's $time_local and $time_iso8601, cut at the minute.
 _MINUTE = re.compile(r"(\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}):\d{2}|(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}):\d{2}")
+# The request line: what a visitor sent, free to look like a field.
+_ASKED = re.compile(r'"[A-Z]+ [^"]*"')
 # The time in PHP, under the names that log formats use; several values when nginx retried.
 _UPSTREAM = re.compile(
     r"\b(?:upstream_response_time|upstream_time|urt|uht)[\"']?\s*[:=]\s*[\"']?([\d.,: -]*)"
 )
 # The whole request, the client's slow line included: only where nothing better is logged.
-_REQUEST = re.compile(r"\b(?:request_time|rt)[\"']?\s*[:=]\s*[\"']?(\d+(?:\.\d+)?)")
+_REQUEST = re.compile(r"(?<![?&\w])(?:request_time|rt)[\"']?\s*[:=]\s*[\"']?(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def from_log(lines: Iterable[str], duration_seconds: float | None = None) -> Log
         if not match:
             continue
         count += 1
+        line = _ASKED.sub("", line)
         upstream = _UPSTREAM.search(line)
         taken: float | None
         if upstream:

@@ -53,6 +53,7 @@ class Sample:
     """The workers of one pool; sizes in bytes, None where nothing may be read.
 
     :param private_bytes: the 95th percentile of the workers' private peaks.
+    :param rss_bytes: the mean of the workers' RSS, at its peak where the kernel tells.
     :param requests: served by these workers; ``accepted``: by the pool since it started.
     """
 
@@ -79,7 +80,12 @@ def take_sample(pool: dict[str, Any], readings: Readings) -> Sample:
         now = worker.get("private_bytes")
         private.append(process.private_peak_bytes if process else now)
     known = sorted(value for value in private if value is not None)
-    rss = [worker["rss_bytes"] for worker in workers if worker.get("rss_bytes") is not None]
+    # Both answers must be about the same moment: the peak.
+    resident = [
+        process.peak_rss_bytes if process and process.peak_rss_bytes is not None else worker.get("rss_bytes")
+        for worker, process in zip(workers, read)
+    ]
+    rss = [value for value in resident if value is not None]
     requests = [worker.get("requests") for worker in workers]
     counted = [value for value in requests if value is not None]
     cpu = [process.cpu_seconds for process in read if process and process.cpu_seconds is not None]

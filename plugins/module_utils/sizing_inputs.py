@@ -228,7 +228,7 @@ def _reserves(reader: _Reader, given: list[Any]) -> list[WantedReserve]:
             found.append(WantedReserve(entry, None))
         elif isinstance(entry, dict) and entry.get("name") and not set(entry) - {"name", "memory"}:
             name = str(entry["name"])
-            found.append(WantedReserve(name, reader.size(f"{where} ({name})", entry.get("memory"))))
+            found.append(WantedReserve(name, reader.size(f"{where} ({name}): memory", entry.get("memory"))))
         else:
             reader.problems.append(f"{where}: {entry!r} must be a name, or name with memory")
     names = [reserve.name for reserve in found]

@@ -101,9 +101,10 @@ def reasoning(plan: HostPlan, share: Share) -> list[str]:
     words = list(cost.words)
     if share.by_rss is not None and share.by_private is not None and cost.private_bytes and cost.rss_bytes:
         words.append(
-            f"By RSS ({size(cost.rss_bytes)} a worker, OPcache counted in each) memory would allow {share.by_rss};"
-            f" by private memory ({size(cost.private_bytes)}, {size(master.shared_bytes)} shared counted once)"
-            f" {share.by_private}."
+            f"By RSS ({size(cost.rss_bytes)} a worker, what is shared counted in each) memory would allow"
+            f" {share.by_rss}; by private memory ({size(cost.private_bytes)}, {size(master.shared_bytes)} shared"
+            f" counted once) {share.by_private}."
+            + (" Neither is to be followed on so little evidence." if cost.confidence == "low" else "")
         )
     if share.kept == "evidence":
         words.append(f"It keeps max_children = {share.children} until more is known.")

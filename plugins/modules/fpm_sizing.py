@@ -276,7 +276,7 @@ plan:
       description: The private memory of a worker at its peak (95 % of the workers stay below).
       type: int
     rss_bytes:
-      description: The mean RSS of a worker.
+      description: The mean RSS of a worker at its peak.
       type: int
     charged_bytes:
       description: What the pool takes of the budget.

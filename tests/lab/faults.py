@@ -30,7 +30,7 @@ LOGS = {"nginx": "/var/log/nginx/error.log", "fpm": "/var/log/php8.2-fpm.log"}
 _PRELUDE = r"""
 set -u
 pool() { printf '%s\n' "$@" >>/etc/php/8.2/fpm/pool.d/www.conf; systemctl restart php8.2-fpm; }
-site() { sed -i "$1" /etc/nginx/sites-enabled/default; systemctl reload nginx; }
+site() { sed -i "$1" /etc/nginx/sites-enabled/default; systemctl restart nginx; }
 get() { curl -s -o /dev/null -m 20 -w "%{http_code} $1\n" "http://127.0.0.1$1" "${@:2}"; }
 many() { local n=$1; shift; for _ in $(seq "$n"); do get "$@" & done; wait; }
 in_flight() { for _ in $(seq 200); do cgi_busy && return; sleep 0.02; done; }
@@ -62,11 +62,11 @@ def record(kind, body):
 while True:
     client = server.accept()[0]
     client.recv(65536)
-    if mode == "reset":
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    elif mode == "cut":
+    if mode == "cut":
         client.sendall(record(6, b"Content-Type: text/plain\r\nContent-Length: 100000\r\n\r\n" + b"x" * 2000))
         time.sleep(0.1)
+    if mode in ("reset", "cut"):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     elif mode == "http":
         client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     client.close()
@@ -93,7 +93,7 @@ _PAGES = {
     "ok.php": "<?php echo 'ok';",
     "sleep.php": _BUSY + "sleep((int) $_GET['s']); echo 'slept';",
     "spin.php": _BUSY + "$t = microtime(true); while (microtime(true) - $t < $_GET['s']); echo 'spun';",
-    "segv.php": "<?php posix_kill(posix_getpid(), SIGSEGV ?? 11); sleep(5);".replace("SIGSEGV ?? 11", "11"),
+    "segv.php": "<?php posix_kill(posix_getpid(), 11); sleep(5);",
     "cut.php": "<?php echo str_repeat('x', 70000); flush(); usleep(200000); posix_kill(posix_getpid(), 11); sleep(5);",
     "header.php": "<?php header('X-Big: ' . str_repeat('x', (int) $_GET['n'])); echo 'big';",
     "fatal.php": "<?php throw new RuntimeException('boom');",
@@ -131,7 +131,8 @@ FAULTS = (
     Fault("wrong_port", "tcp_refused", "502", _other("127.0.0.1:9999"), "get /ok.php"),
     Fault("wrong_version_socket", "socket_missing", "502", _other("unix:/run/php/php7.4-fpm.sock"), "get /ok.php"),
     Fault("no_route", "host_unreachable", "502",
-          _other("$(hostname -I | sed -E 's/[0-9]+ *$/253/'):9000"), "get /ok.php"),
+          "site \"s#fastcgi_pass .*;#fastcgi_pass $(hostname -I | sed -E 's/[0-9]+ *$/253/'):9000;#\"",
+          "get /ok.php"),
     Fault("backlog", "backlog_full", "502", "pool pm=static pm.max_children=1 listen.backlog=1",
           "many 8 '/sleep.php?s=1'"),
     Fault("connect_hangs", "connect_timeout", "504",
@@ -166,18 +167,17 @@ FAULTS = (
     Fault("start_limit", "start_limit_hit", "502",
           "for _ in $(seq 7); do systemctl restart php8.2-fpm; done", "get /ok.php"),
     Fault("max_children", "max_children_reached", "504",
-          "sed -i 's/read_timeout 60s/read_timeout 3s/' " + SITE + "; systemctl reload nginx;"
+          "sed -i 's/read_timeout 60s/read_timeout 3s/' " + SITE + "; systemctl restart nginx;"
           " pool pm.max_children=2 pm.start_servers=1 pm.max_spare_servers=1", "many 6 '/sleep.php?s=2'"),
     Fault("max_children_ondemand", "max_children_reached", "504",
-          "sed -i 's/read_timeout 60s/read_timeout 3s/' " + SITE + "; systemctl reload nginx;"
+          "sed -i 's/read_timeout 60s/read_timeout 3s/' " + SITE + "; systemctl restart nginx;"
           " pool pm=ondemand pm.max_children=2", "many 6 '/sleep.php?s=2'"),
-    Fault("dead_peers", "no_live_upstreams", "502",
-          "printf 'upstream two { server 127.0.0.1:9111 max_fails=1; server 127.0.0.1:9112 max_fails=1; }\\n'"
-          " >/etc/nginx/conf.d/two.conf; " + _other("two"), "for _ in 1 2 3 4; do get /ok.php; done"),
+    Fault("peers_disabled", "no_live_upstreams", "502",
+          "printf 'upstream two { server 127.0.0.1:9111; server 127.0.0.1:9112; }\\n' >/etc/nginx/conf.d/two.conf;"
+          " peer reset 9111; peer reset 9112; " + _other("two"), "for _ in $(seq 8); do get /ok.php; done"),
     Fault("big_response_header", "response_header_too_big", "502", "true", "get '/header.php?n=9000'"),
     Fault("big_request_header", "request_header_too_large", "400",
-          "sed -i '1i error_log /var/log/nginx/error.log info;' /etc/nginx/conf.d/level.conf 2>/dev/null ||"
-          " echo 'error_log /var/log/nginx/error.log info;' >/etc/nginx/conf.d/level.conf; systemctl reload nginx",
+          "echo 'error_log /var/log/nginx/error.log info;' >/etc/nginx/conf.d/level.conf; systemctl restart nginx",
           "get /ok.php -H \"X-Big: $(head -c 20000 /dev/zero | tr '\\0' x)\""),
     Fault("wrong_script_filename", "script_not_found", "404", "site s#.document_root#/srv/nowhere#",
           "get /ok.php"),
@@ -228,7 +228,9 @@ class Host:
 
     def restore(self) -> None:
         """The stock stack with the lab's site, running; also the preparation of a new host."""
-        self.run(f"mkdir -p /opt/lab/stock; [ -e /opt/lab/stock/www.conf ] || cp {POOL} /opt/lab/stock/www.conf")
+        self.run(
+            f"mkdir -p /opt/lab/stock; [ -e /opt/lab/stock/www.conf ] || cp {POOL} /opt/lab/stock/www.conf"
+        )
         self.write("/opt/lab/peer.py", _PEER)
         self.write("/opt/lab/site", _SITE)
         for name, text in _PAGES.items():
@@ -253,12 +255,14 @@ class Host:
         found["journal"] = self.run(
             "journalctl --sync; journalctl --quiet --no-pager --output=short --since=$(cat /run/lab/since)"
             " -u php8.2-fpm -u nginx"
-        )
+        ).replace(self.name, "web1")
         return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     command = commands.add_parser("run")

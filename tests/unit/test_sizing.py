@@ -309,12 +309,21 @@ def pools_of_a_host(draw: st.DrawFn, with_current: bool = True) -> list[Pool]:
             current = settings(pool(mode=draw(st.sampled_from(["static", "dynamic", "ondemand"]))), now)
         private = draw(st.integers(1, 300))
         confidence = draw(st.sampled_from(["high", "low"])) if with_current else "high"
+        # As the evidence has it: what is not known is planned at its worst.
+        worst = max(256, private) * MIB
         found.append(
             Pool(
                 f"p{index}",
                 "8.2",
                 mode,
-                Cost(private * MIB, "measured", confidence, 256 * MIB, private * MIB, (private + 60) * MIB),
+                Cost(
+                    private * MIB if confidence == "high" else worst,
+                    "measured",
+                    confidence,
+                    worst,
+                    private * MIB,
+                    (private + 60) * MIB,
+                ),
                 master=draw(st.sampled_from(["a", "b"])),
                 weight=draw(st.sampled_from([0.5, 1, 2, 7.25])),
                 min_children=low,
@@ -382,17 +391,14 @@ def test_more_memory_takes_no_worker_from_anyone(host: Budget, pools: list[Pool]
         assert all(new >= old for old, new in zip(children(before), children(after)))
 
 
-@given(hosts(), pools_of_a_host(), st.sampled_from([0, 20]))
-def test_a_second_run_changes_nothing(host: Budget, pools: list[Pool], tolerance: int) -> None:
-    host = replace(host, tolerance_percent=tolerance)
+@given(hosts(), pools_of_a_host())
+def test_a_second_run_changes_nothing(host: Budget, pools: list[Pool]) -> None:
     first = plan_host(host, pools)
-    if not first.feasible:
+    # Where not even idle workers fit, the first run lowers kept pools and the second shares anew.
+    if not first.feasible or any(share.pool.keeps and share.kept == "" for share in first.shares):
         return
     second = plan_host(host, [replace(share.pool, current=share.pm) for share in first.shares])
-    measured = [share.pool.cost.confidence == "high" for share in first.shares]
-    for share, again, known in zip(first.shares, second.shares, measured):
-        if known and share.pool.current and not any(one.pool.keeps for one in first.shares):
-            assert again.pm == share.pm
+    assert [share.pm for share in second.shares] == [share.pm for share in first.shares]
 
 
 @given(
