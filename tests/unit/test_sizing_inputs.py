@@ -1,0 +1,519 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From parameters, facts and readings to the plan: sizes, evidence, reserves, demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
+from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
+from ansible_collections.webops.php_stack.plugins.module_utils.host_memory import (
+    HostMemory,
+    ProcessMemory,
+    ServiceMemory,
+    UnitLimits,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing import plan_host
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_build import Inputs, build
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_demand import LogDemand, from_log
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_evidence import Readings
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_inputs import (
+    InputError,
+    parse_params,
+    parse_size,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_run import size_host
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_words import result
+
+MIB = 1024**2
+HOST = HostMemory(4096 * MIB, "MemTotal of /proc/meminfo", 1000 * MIB, 4.0)
+
+
+def process(
+    pid: int, private: float, peak: float | None, cpu: float = 0.1, shared: float = 30
+) -> ProcessMemory:
+    """Sizes in MiB."""
+    sizes = [int(value * MIB) for value in (private + shared, private + shared / 4, private, shared)]
+    return ProcessMemory(pid, *sizes, int(private * MIB), None if peak is None else int(peak * MIB), cpu)
+
+
+def facts_pool(name: str = "www", workers: int = 4, **changes: Any) -> dict[str, Any]:
+    """A pool as fpm_pool_facts returns it; what sizing does not read is left out."""
+    entries = [
+        {
+            "pid": 100 + index,
+            "rss_bytes": 31 * MIB,
+            "private_bytes": MIB,
+            "shared_bytes": 30 * MIB,
+            "requests": None,
+        }
+        for index in range(workers)
+    ]
+    pool = {
+        "name": name,
+        "version": "8.2",
+        "master": "/etc/php/8.2/fpm/php-fpm.conf",
+        "unit": "php8.2-fpm.service",
+        "pid": 99,
+        "pm": {
+            "mode": "dynamic",
+            "max_children": 5,
+            "start_servers": 2,
+            "min_spare_servers": 1,
+            "max_spare_servers": 3,
+            "process_idle_timeout": 10,
+        },
+        "directives": {},
+        "status": {"state": "ok", "accepted_conn": 9000, "start_since": 600, "max_active_processes": 4,
+                   "max_children_reached": 0},
+        "memory": {"workers": entries},
+    }  # fmt: skip
+    pool.update(changes)
+    return pool
+
+
+def facts_of(*pools: dict[str, Any], **master: Any) -> dict[str, list[dict[str, Any]]]:
+    one = {"version": "8.2", "config_file": "/etc/php/8.2/fpm/php-fpm.conf", "unit": "php8.2-fpm.service",
+           "pid": 99, "running": True, **master}  # fmt: skip
+    return {"fpm_pools": list(pools), "fpm_masters": [one]}
+
+
+def peaks(count: int = 4, peak: float = 60, **kwargs: Any) -> dict[int, ProcessMemory]:
+    """Workers with 1 MiB of private memory now, and ``peak`` less 30 at the peak."""
+    return {100 + index: process(100 + index, 1, peak, **kwargs) for index in range(count)}
+
+
+def inputs(facts: dict[str, list[dict[str, Any]]], readings: Readings, **params: Any) -> Inputs:
+    return build(parse_params(params), facts, readings)
+
+
+NOTHING: dict[str, list[dict[str, Any]]] = {"fpm_pools": [], "fpm_masters": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2048M", 2048 * MIB), ("2048MB", 2048 * MIB), ("80 MiB", 80 * MIB), ("1.5G", 1536 * MIB), ("1g", 1024 * MIB),
+        ("512k", 512 * 1024), ("1T", 1024**4), (4096, 4096), ("4096", 4096), ("12b", 12),
+    ],
+)  # fmt: skip
+def test_sizes(text: Any, expected: int) -> None:
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1", "10 %", "1e9", "5 X", True, None, "1M2"])
+def test_what_is_no_size(text: Any) -> None:
+    with pytest.raises(ValueError, match="is no size: write 2048M"):
+        parse_size(text)
+
+
+def test_all_mistakes_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_params({
+            "pools": [
+                {"name": "a", "worker_memory": "big", "demand": {"requests_per_second": 5}},
+                {"name": "b", "worker_memory": "12K", "memory_limit": "x",
+                 "demand": {"requests_per_second": -1, "duration_seconds": 1, "factor": 0.5}},
+            ],
+            "reserved": [{"name": "mysqld", "memory": "much"}, {"memory": "1G"}, "nginx", "nginx"],
+            "measure": False,
+            "evidence_requests": 0,
+            "cpus": 0,
+        })  # fmt: skip
+    assert caught.value.problems == [
+        "pools[0] (a): demand needs requests_per_second and duration_seconds, or access_log",
+        "pools[0] (a): worker_memory: 'big' is no size: write 2048M, 1.5G or a number of bytes",
+        "pools[1] (b): demand.requests_per_second is -1: must not be negative",
+        "pools[1] (b): demand.factor is 0.5: must be at least 1",
+        "pools[1] (b): worker_memory is 12288 bytes: must be at least 1M",
+        "pools[1] (b): memory_limit: 'x' is no size: write 2048M, 1.5G or a number of bytes",
+        "reserved[0] (mysqld): memory: 'much' is no size: write 2048M, 1.5G or a number of bytes",
+        "reserved[1]: {'memory': '1G'} must be a name, or name with memory",
+        "reserved: nginx is named twice",
+        "total_memory is needed when measure is false: nothing is read from the host",
+        "evidence_requests is 0: must be at least 1",
+        "cpus is 0: must be more than 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"pools": []}, "pools is empty"),
+        ({"measure": False, "total_memory": "1G"}, "pools is needed when measure is false"),
+        ({"pools": [{"name": "a", "worker_memory": "2M", "weight": 0.0}]}, "weight is 0"),
+        ({"pools": [{"name": "a", "worker_memory": "2M", "min_children": 0}]}, "min_children is 0"),
+    ],
+)
+def test_refused_parameters(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(StackError, match=message):
+        size_host(Host("/nowhere"), {"total_memory": "1G", "measure": False, **params})
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"total_memory": "2048M", "pools": [{"name": "w", "worker_memory": "80M"}]}, 25),
+        (
+            {"total_memory": "8192M", "reserved": "3072M", "pools": [{"name": "w", "worker_memory": "80M"}]},
+            64,
+        ),
+        (
+            {"total_memory": "8192M", "reserved": "3072M", "pools": [{"name": "w", "worker_memory": "100M"}]},
+            51,
+        ),
+        (
+            {"total_memory": "8192M", "reserved": "2560M", "pools": [{"name": "w", "memory_limit": "256M"}]},
+            22,
+        ),
+        ({"total_memory": "2048M", "pools": [{"name": "w", "worker_memory": "40M"}]}, 51),
+    ],
+)
+def test_published_examples_through_the_parameters(params: dict[str, Any], expected: int) -> None:
+    done = size_host(Host("/nowhere"), {"measure": False, "headroom": 0.0, **params})
+    assert done["plan"][0]["pm"]["max_children"] == expected
+    assert (done["changed"], done["feasible"]) == (False, True)
+
+
+def test_what_does_not_fit_fails_with_the_numbers() -> None:
+    with pytest.raises(StackError, match="smallest number of workers does not fit") as caught:
+        size_host(Host("/nowhere"), {
+            "measure": False, "total_memory": "1G", "reserved": [{"name": "mysqld", "memory": "900M"}],
+            "pools": [{"name": "w", "memory_limit": "256M"}],
+        })  # fmt: skip
+    details = caught.value.details
+    assert details["feasible"] is False
+    assert details["budget"]["available_bytes"] == 117021081
+    assert details["problems"] == [str(caught.value)]
+    assert details["summary"][0] == "Memory: 1024 MiB (given)"
+
+
+# Evidence
+
+
+def test_the_peak_counts_and_not_the_moment() -> None:
+    built = inputs(facts_of(facts_pool()), Readings(HOST, peaks()))
+    cost = built.pools[0].cost
+    assert (cost.worker_bytes, cost.source, cost.confidence) == (30 * MIB, "measured", "high")
+    assert (cost.private_bytes, cost.rss_bytes) == (30 * MIB, 60 * MIB)
+    assert (
+        cost.words[0]
+        == "One worker costs 30 MiB: 95 % of 4 workers stay below it (the private memory peaks)."
+    )
+
+
+def test_one_heavy_worker_of_many_does_not_size_the_pool() -> None:
+    processes = peaks(40)
+    processes[139] = process(139, 1, 430)
+    cost = inputs(facts_of(facts_pool(workers=40)), Readings(HOST, processes)).pools[0].cost
+    assert cost.worker_bytes == 30 * MIB
+    assert "One worker went up to 400 MiB: give such routes a pool of their own." in cost.words
+
+
+@pytest.mark.parametrize(
+    ("pool", "processes", "confidence", "said"),
+    [
+        (facts_pool(workers=0), {}, "low", "No worker of it runs, so nothing is measured."),
+        (facts_pool(status={"state": "ok", "accepted_conn": 12}), peaks(), "low",
+         "Its 4 workers served 12 requests. That is too little evidence: 500 are wanted."),
+        (facts_pool(status={"state": "not_configured"}), peaks(cpu=0.5), "low",
+         "How many requests its workers served is not known, and their CPU time (2.0 s) is too little."),
+        (facts_pool(status={"state": "not_configured"}), peaks(cpu=25), "medium",
+         "No status page counts its requests; 100 s of CPU time stand for the evidence."),
+        (facts_pool(), peaks(peak=32, count=4), "medium", ""),
+        (facts_pool(status={"state": "ok", "accepted_conn": 600}), peaks(peak=32), "low",
+         "Its 4 workers served 600 requests. The workers took 2 MiB of 128 MiB (memory_limit): that looks like"
+         " light pages only, and 5000 requests are wanted to believe it."),
+        (facts_pool(), {}, "medium", "Its 4 workers served 9000 requests."),
+    ],
+    ids=["no worker", "few requests", "no status, idle", "no status, busy", "light but many", "light and few",
+         "no peaks"],
+)  # fmt: skip
+def test_confidence(
+    pool: dict[str, Any], processes: dict[int, ProcessMemory], confidence: str, said: str
+) -> None:
+    ini = {"8.2": {"memory_limit": ("128M", "/etc/php/8.2/fpm/php.ini")}}
+    if said == "":
+        confidence = "high"
+    elif not processes and pool["memory"]["workers"]:
+        # Without peaks only the moment is known, which looks light.
+        ini = {}
+    cost = inputs(facts_of(pool), Readings(HOST, processes, php_ini=ini)).pools[0].cost
+    assert cost.confidence == confidence
+    assert said in " ".join(cost.words)
+    assert cost.measure if confidence == "low" else True
+
+
+def test_requests_of_the_workers_count_before_those_of_the_pool() -> None:
+    def pool(each: int) -> dict[str, Any]:
+        found = facts_pool()
+        for worker in found["memory"]["workers"]:
+            worker["requests"] = each
+        return found
+
+    def confidence(each: int) -> str:
+        return inputs(facts_of(pool(each)), Readings(HOST, peaks())).pools[0].cost.confidence
+
+    # 9,000 accepted by the pool; these workers are young.
+    assert [confidence(each) for each in (5, 30, 200)] == ["low", "medium", "high"]
+
+
+def test_memory_that_may_not_be_read_is_not_guessed() -> None:
+    pool = facts_pool()
+    for worker in pool["memory"]["workers"]:
+        worker["private_bytes"] = worker["shared_bytes"] = None
+    built = inputs(facts_of(pool), Readings(HOST))
+    plan = plan_host(built.budget, list(built.pools))
+    assert built.pools[0].cost.measure == ("Run it as root (become: true).",)
+    assert plan.shares[0].children == 5
+    assert plan.shares[0].by_private is None
+
+
+@pytest.mark.parametrize(
+    ("directives", "ini", "given", "limit", "words"),
+    [
+        ({}, {}, None, 128, "PHP's default; no setting was found"),
+        ({}, {"memory_limit": ("256M", "/etc/php.ini")}, None, 256, "/etc/php.ini"),
+        ({"php_value[memory_limit]": {"value": "64M", "file": "/www.conf", "line": 7}},
+         {"memory_limit": ("256M", "/etc/php.ini")}, None, 64, "/www.conf:7"),
+        ({"php_value[memory_limit]": {"value": "64M", "file": "/www.conf", "line": 7},
+          "php_admin_value[memory_limit]": {"value": "96M", "file": "/www.conf", "line": 9}}, {}, None, 96, "/www.conf:9"),
+        ({"php_admin_value[memory_limit]": {"value": "-1", "file": "/www.conf", "line": 9}}, {}, None, 128,
+         "/www.conf:9 sets no limit (-1), so PHP's default is assumed"),
+        ({"php_admin_value[memory_limit]": {"value": "96M", "file": "/www.conf", "line": 9}}, {}, "512M", 512, "given"),
+    ],
+)  # fmt: skip
+def test_memory_limit_is_the_worst_case(
+    directives: dict[str, Any], ini: dict[str, Any], given: str | None, limit: int, words: str
+) -> None:
+    pool = facts_pool(workers=0, directives=directives, pm={"mode": None, "max_children": None})
+    wanted = [{"name": "www", "version": "8.2", "memory_limit": given}]
+    built = inputs(facts_of(pool), Readings(HOST, php_ini={"8.2": ini}), pools=wanted)
+    cost = built.pools[0].cost
+    assert (cost.worker_bytes, cost.confidence) == (limit * MIB, "low")
+    assert cost.words[-1] == f"The worst case of a worker is memory_limit = {limit} MiB ({words})."
+
+
+# The host
+
+
+def test_a_fresh_host_is_planned_from_the_worst_case() -> None:
+    wanted = [
+        {"name": "www", "version": "8.2"},
+        {"name": "api", "version": "7.4", "pm": "static", "weight": 2},
+    ]
+    built = inputs(NOTHING, Readings(HOST), pools=wanted)
+    plan = plan_host(built.budget, list(built.pools))
+    # (4096 - 1000) × 0.9 - 2 × 128 = 2530 MiB for workers of 128 MiB.
+    assert [share.pm.max_children for share in plan.shares] == [6, 13]
+    assert [share.pool.cost.confidence for share in plan.shares] == ["low", "low"]
+    assert [(master.key, master.shared_words) for master in built.budget.masters] == [
+        ("PHP 8.2", "nothing measured; the default of opcache.memory_consumption"),
+        ("PHP 7.4", "nothing measured; the default of opcache.memory_consumption"),
+    ]
+
+
+def test_shared_memory_once_per_master_with_the_master_itself() -> None:
+    processes = {**peaks(), 99: process(99, 7, 40)}
+    other = facts_pool("api")
+    built = inputs(facts_of(facts_pool(), other), Readings(HOST, processes))
+    assert [master.shared_bytes for master in built.budget.masters] == [37 * MIB]
+
+
+def test_reserves_are_measured_and_nothing_is_counted_twice() -> None:
+    services = (ServiceMemory("mariadbd", (7,), 400 * MIB), ServiceMemory("nginx", (), 0))
+    built = inputs(facts_of(facts_pool()), Readings(HOST, peaks(), services=services))
+    # 1,000 MiB in use: 4 workers of 1 MiB, 400 MiB of mariadbd, the rest is everything else.
+    assert [(one.name, one.bytes // MIB) for one in built.budget.reserves] == [
+        ("mariadbd", 400),
+        ("everything else", 596),
+    ]
+
+
+def test_named_reserves_keep_the_greater_of_given_and_measured() -> None:
+    services = (ServiceMemory("mariadbd", (7,), 400 * MIB), ServiceMemory("redis-server", (8, 9), 90 * MIB))
+    reserved = [
+        {"name": "mariadbd", "memory": "2G"},
+        {"name": "redis-server", "memory": "64M"},
+        {"name": "os", "memory": "500M"},
+    ]
+    built = inputs(facts_of(facts_pool()), Readings(HOST, peaks(), services=services), reserved=reserved)
+    assert [(one.name, one.bytes // MIB, one.how) for one in built.budget.reserves] == [
+        ("mariadbd", 2048, "given; it uses 400 MiB now"),
+        ("redis-server", 90, "measured; more than the 64 MiB given"),
+        ("os", 500, "given"),
+        ("everything else", 6, "measured: in use now, less the above and PHP-FPM"),
+    ]
+
+
+def test_a_fixed_reserve_below_what_is_in_use_is_remarked() -> None:
+    built = inputs(facts_of(facts_pool()), Readings(HOST, peaks()), reserved="500M")
+    assert built.budget.reserved_bytes == 500 * MIB
+    assert built.notes == (
+        "500 MiB are reserved, but everything except PHP-FPM uses 996 MiB now: reserve more.",
+    )
+
+
+def test_what_is_not_known_about_the_rest_is_said() -> None:
+    unknown = HostMemory(4096 * MIB, "limit", None, None)
+    services = (ServiceMemory("mariadbd", (7,), None),)
+    built = inputs(facts_of(facts_pool()), Readings(unknown, services=services))
+    assert built.notes == (
+        "mariadbd runs, but its memory may not be read: run it as root (become: true).",
+        "What everything else on the host uses is not known, and is not reserved: give reserved.",
+    )
+
+
+def test_other_pools_that_run_are_counted_in_the_host_and_in_their_unit() -> None:
+    other = facts_pool("other", workers=2)
+    units = {"php8.2-fpm.service": UnitLimits(1024 * MIB, "MemoryMax", None)}
+    readings = Readings(HOST, peaks(), units=units)
+    wanted = [{"name": "www", "version": "8.2"}]
+    built = inputs(facts_of(facts_pool(), other), readings, pools=wanted)
+    assert built.budget.reserves[0].name == "pool other (PHP 8.2)"
+    assert built.budget.reserves[0].bytes == 5 * 30 * MIB
+    assert built.budget.masters[0].limit_bytes == (1024 - 150) * MIB
+    assert built.budget.masters[0].limit_source == (
+        "MemoryMax of php8.2-fpm.service, less 150 MiB for pool other (PHP 8.2)"
+    )
+    ignored = inputs(facts_of(facts_pool(), other), readings, pools=wanted, other_pools="ignore")
+    assert [one.name for one in ignored.budget.reserves] == ["everything else"]
+    assert ignored.budget.masters[0].limit_bytes == 1024 * MIB
+
+
+def test_a_new_pool_joins_the_running_master_of_its_version() -> None:
+    wanted = [{"name": "new", "version": "8.2"}]
+    units = {"php8.2-fpm.service": UnitLimits(1024 * MIB, "MemoryMax", 1.5)}
+    built = inputs(facts_of(), Readings(HOST, units=units), pools=wanted)
+    assert (built.pools[0].master, built.budget.masters[0].limit_bytes, built.budget.masters[0].cpus) == (
+        "php8.2-fpm.service", 1024 * MIB, 1.5,
+    )  # fmt: skip
+
+
+def test_pools_in_containers_of_their_own_are_left_out() -> None:
+    facts = facts_of(facts_pool(), in_container=True)
+    with pytest.raises(InputError, match="no PHP-FPM pool was found on this host"):
+        inputs(facts, Readings(HOST))
+    built = inputs(facts, Readings(HOST), pools=[{"name": "www", "version": "8.4"}])
+    assert built.notes == ("Pool www (PHP 8.2) runs in a container of its own: size it there.",)
+
+
+def test_an_ambiguous_pool_name_asks_for_the_version() -> None:
+    facts = facts_of(facts_pool(), facts_pool(version="7.4", unit="php7.4-fpm.service"))
+    with pytest.raises(InputError, match=r"pool www exists for PHP 8\.2, 7\.4: say which version"):
+        inputs(facts, Readings(HOST), pools=[{"name": "www"}])
+    built = inputs(facts_of(facts_pool()), Readings(HOST), pools=[{"name": "www"}])
+    assert built.pools[0].version == "8.2"
+
+
+def test_a_cpu_ceiling_needs_cpus() -> None:
+    with pytest.raises(InputError, match="give cpus too"):
+        inputs(
+            NOTHING,
+            Readings(),
+            pools=[{"name": "w", "version": "8.2"}],
+            total_memory="1G",
+            workers_per_core=4.0,
+        )
+    with pytest.raises(InputError, match="give total_memory"):
+        inputs(NOTHING, Readings(), pools=[{"name": "w", "version": "8.2"}])
+
+
+# Demand
+
+
+def test_demand_from_the_status_page_only_when_asked_and_never_full() -> None:
+    readings = Readings(HOST, peaks())
+    assert inputs(facts_of(facts_pool()), readings).pools[0].demand is None
+    demand = inputs(facts_of(facts_pool()), readings, demand_from_status=True).pools[0].demand
+    assert demand is not None
+    assert (demand.ceiling, demand.words) == (
+        6, "at most 4 workers were busy at once since the start (9000 requests in 600 s)",
+    )  # fmt: skip
+    full = facts_pool(
+        status={"state": "ok", "accepted_conn": 9000, "max_active_processes": 5, "max_children_reached": 2}
+    )
+    assert inputs(facts_of(full), readings, demand_from_status=True).pools[0].demand is None
+
+
+def test_demand_binds_and_says_so() -> None:
+    wanted = [{"name": "w", "version": "8.2", "worker_memory": "80M",
+               "demand": {"requests_per_second": 12.0, "duration_seconds": 0.25, "factor": 2.0}}]  # fmt: skip
+    built = inputs(NOTHING, Readings(), pools=wanted, total_memory="2G", measure=False)
+    done = result(plan_host(built.budget, list(built.pools)))
+    assert (done["plan"][0]["pm"]["max_children"], done["plan"][0]["binding"]) == (6, "demand")
+    assert (
+        "The demand is the limit: more workers would stay idle. Demand: 12 requests/s × 0.25 s = 3.0 busy workers"
+        " (given), × 2 = 6."
+    ) in done["plan"][0]["reasoning"]
+
+
+COMBINED = '203.0.113.9 - - [21/Nov/2026:03:{minute}:07 +0000] "GET /?rt=9&a= urt=7 HTTP/1.1" 200 612 "http://a/?rt=9" "curl/8"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "duration", "expected"),
+    [
+        ([], 1.0, None),
+        (["nonsense", ""], 1.0, None),
+        ([COMBINED.format(minute="41")], None, None),
+        ([COMBINED.format(minute="41") + " rt=1.2"], None, LogDemand("21/Nov/2026:03:41", 1, 1, 1.2, 0.02, True)),
+        ([COMBINED.format(minute="41") + " urt=0.600"] * 3 + [COMBINED.format(minute="42") + " urt=0.600"], None,
+         LogDemand("21/Nov/2026:03:41", 3, 4, 0.6, 0.03, True)),
+        # nginx answered alone, and a retry that kept two workers busy.
+        (["[21/Nov/2026:03:41:07 +0000] rt=9.1 urt=-", "[21/Nov/2026:03:41:09 +0000] rt=9.1 urt=1.500, 1.500"], None,
+         LogDemand("21/Nov/2026:03:41", 1, 2, 3.0, 0.05, True)),
+        (['{"time":"2026-11-21T03:41:07+00:00","request_time":9.1,"upstream_response_time":"0.300"}'] * 20, None,
+         LogDemand("2026-11-21T03:41", 20, 20, 0.3, 0.1, True)),
+        (["[21/Nov/2026:03:41:07 +0000] ok"] * 30, 0.2, LogDemand("21/Nov/2026:03:41", 30, 30, 0.2, 0.1, False)),
+        (["[21/Nov/2026:03:41:07 +0000] ok"] * 30, None, None),
+    ],
+)  # fmt: skip
+def test_access_logs(lines: list[str], duration: float | None, expected: LogDemand | None) -> None:
+    found = from_log(lines, duration)
+    if expected is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.minute, found.requests, found.lines, found.timed) == (
+        expected.minute, expected.requests, expected.lines, expected.timed,
+    )  # fmt: skip
+    assert found.mean_seconds == pytest.approx(expected.mean_seconds)
+    assert found.concurrency == pytest.approx(expected.concurrency)
+
+
+# The words
+
+
+def test_the_text_a_person_reads() -> None:
+    processes = {**peaks(), 99: process(99, 7, 40)}
+    services = (ServiceMemory("nginx", (7, 8), 12 * MIB),)
+    readings = Readings(
+        HOST, processes, services=services, php_ini={"8.2": {"memory_limit": ("128M", "/php.ini")}}
+    )
+    built = inputs(facts_of(facts_pool()), readings, tolerance=20.0)
+    done = result(plan_host(built.budget, list(built.pools)), built.notes)
+    assert done["summary"] == [
+        "Memory: 4096 MiB (MemTotal of /proc/meminfo)",
+        "  - 12 MiB nginx (measured: PSS of 2 processes)",
+        "  - 977 MiB everything else (measured: in use now, less the above and PHP-FPM)",
+        "  - 311 MiB headroom (10 %)",
+        "  - 37 MiB shared by the workers of php8.2-fpm.service (measured: OPcache, libraries and the master)",
+        "  = 2759 MiB for workers, 2730 MiB planned",
+        "www (PHP 8.2): pm = dynamic, max_children 5 -> 91 (limit: memory; confidence: high; by RSS 46, by private"
+        " memory 91)",
+    ]
+    assert done["plan"][0]["reasoning"] == [
+        "One worker costs 30 MiB: 95 % of 4 workers stay below it (the private memory peaks).",
+        "memory_limit would allow 128 MiB (/php.ini).",
+        "Its 4 workers served 9000 requests.",
+        "By RSS (60 MiB a worker, what is shared counted in each) memory would allow 46; by private memory (30 MiB,"
+        " 37 MiB shared counted once) 91.",
+        "2759 MiB for workers / 30 MiB = 91 workers that memory allows.",
+        "The host's memory is the limit.",
+        "pm = dynamic: starts 18, keeps 9 to 28 idle, at most 91.",
+    ]
+    assert done["plan"][0]["changed_from"] == 5
