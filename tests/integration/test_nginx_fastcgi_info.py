@@ -12,6 +12,7 @@ is compared with `nginx -t`.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -277,15 +278,20 @@ def run_module(tmp_path: Path, *options: str) -> dict[str, Any]:
     inventory.write_bytes(subprocess.run([*LAB, "inventory", NAME], check=True, capture_output=True).stdout)
     done = subprocess.run(
         [
-            str(Path(sys.executable).with_name("ansible")), "-i", str(inventory), "all", "--tree", str(tmp_path / "out"),
+            str(Path(sys.executable).with_name("ansible")), "-i", str(inventory), "all",
             "-m", "nginx_fastcgi_info", "-a", " ".join(options),
         ],
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env={
+            **os.environ,
+            "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        },
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads((tmp_path / "out" / NAME).read_text())
+    result: dict[str, Any] = json.loads(done.stdout)["plays"][0]["tasks"][0]["hosts"][NAME]
     return result
 
 
@@ -435,11 +441,11 @@ def test_the_global_part_is_that_of_the_running_nginx(result: dict[str, Any]) ->
 
 def test_the_dump_and_the_tree_say_the_same_as_the_host(result: dict[str, Any], tmp_path: Path) -> None:
     shell("nginx -T >/root/dump.txt 2>&1")
-    dump = run_module(tmp_path / "", "dump_path=/root/dump.txt", "prefix=/usr/share/nginx")
+    dump = run_module(tmp_path, "dump_path=/root/dump.txt", "prefix=/usr/share/nginx")
     shell(
         "mkdir -p /root/tree/usr/sbin /root/tree/etc && cp -a /etc/nginx /root/tree/etc && cp /usr/sbin/nginx /root/tree/usr/sbin"
     )
-    tree = run_module(tmp_path / "", "root=/root/tree")
+    tree = run_module(tmp_path, "root=/root/tree")
     # The program inside the tree was not run, but read.
     assert (tree["nginx"]["source"], tree["nginx"]["prefix"], tree["nginx"]["version"]) == (
         "tree", "/usr/share/nginx", "nginx/1.22.1",
