@@ -237,11 +237,11 @@ def read_units(host: Host, units: list[str]) -> dict[str, UnitLimits]:
     for block in done.stdout.strip().split("\n\n"):
         shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if shown.get("Id"):
-            found[shown["Id"]] = _unit_limits(host, shown)
+            found[shown["Id"]] = unit_limits(host, shown)
     return found
 
 
-def _unit_limits(host: Host, shown: dict[str, str]) -> UnitLimits:
+def unit_limits(host: Host, shown: dict[str, str]) -> UnitLimits:
     """From what `systemctl show` says, and from the cgroups of a running unit: its slices may have limits too."""
     limits = [(int(shown[key]), key) for key in ("MemoryMax", "MemoryHigh") if shown.get(key, "").isdigit()]
     limits = [(value, key) for value, key in limits if value < 1 << 62]

@@ -393,6 +393,9 @@ def test_more_memory_takes_no_worker_from_anyone(host: Budget, pools: list[Pool]
 
 @given(hosts(), pools_of_a_host())
 def test_a_second_run_changes_nothing(host: Budget, pools: list[Pool]) -> None:
+    # A pool that is new and not measured may grow in its first plan only: what it
+    # could not use goes to the others when its value is kept.
+    pools = [one for one in pools if one.current or one.cost.confidence == "high"]
     first = plan_host(host, pools)
     # Where not even idle workers fit, the first run lowers kept pools and the second shares anew.
     if not first.feasible or any(share.pool.keeps and share.kept == "" for share in first.shares):
@@ -415,3 +418,16 @@ def test_memory_follows_the_weights_within_one_worker(entries: list[tuple[int, i
         (share.charged_bytes + share.pool.cost.worker_bytes) / share.pool.weight for share in plan.shares
     ]
     assert all(level <= min(following) + 1e-6 for level in levels)
+
+
+@given(hosts(), pools_of_a_host())
+def test_a_fresh_host_is_stable_at_once(host: Budget, pools: list[Pool]) -> None:
+    unknown = [
+        replace(one, current=None, cost=Cost(256 * MIB, "memory_limit", "low", 256 * MIB, None, None))
+        for one in pools
+    ]
+    first = plan_host(host, unknown)
+    if not first.feasible:
+        return
+    second = plan_host(host, [replace(share.pool, current=share.pm) for share in first.shares])
+    assert [share.pm for share in second.shares] == [share.pm for share in first.shares]
