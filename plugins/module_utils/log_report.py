@@ -108,7 +108,7 @@ class Report:
     def failed(self, moment: Moment, attributions: list[Attribution]) -> None:
         """Failed requests, with what explains them."""
         for attribution in attributions:
-            cause = self.causes.setdefault(attribution.cause, Cause(attribution.cause))
+            cause = self._cause(attribution.cause)
             cause.count += attribution.count
             cause.failed += attribution.count
             cause.seen(moment.when, moment.last)
@@ -124,7 +124,7 @@ class Report:
 
     def alone(self, item: Evidence) -> None:
         """Evidence for which no failed request was seen: it counts by itself."""
-        cause = self.causes.setdefault(item.kind, Cause(item.kind))
+        cause = self._cause(item.kind)
         cause.count += item.count
         cause.seen(item.when, item.when)
         if len(cause.samples) < self._samples:
@@ -132,6 +132,11 @@ class Report:
         self._attach(cause, item)
         if item.when is not None:
             self._timeline.add(item.when, item.kind, item.count)
+
+    def _cause(self, ident: str) -> Cause:
+        if ident not in self.causes:
+            self.causes[ident] = Cause(ident)
+        return self.causes[ident]
 
     def _attach(self, cause: Cause, item: Evidence) -> None:
         if id(item) not in cause.evidence and len(cause.evidence) < _EVIDENCE:

@@ -34,6 +34,7 @@ _LINES = re.compile(
     rb"|([^\n]*(?:\n(?!\d{4}/\d\d/\d\d \d\d:)[^\n]*){0,60}))"
 )
 _UPSTREAM = b'", upstream: "'
+_NAMED = (b'open() "', b'stat() "', b'"/')
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -163,6 +164,10 @@ class Scanner:
                         continue
                 if odd:
                     message, server, tail = _take_apart(odd)
+                whole = message
+                if message.startswith(_NAMED):
+                    # A name of its own in each line: only what stands behind it tells the symptom.
+                    message = b'open() "' + message[message.rfind(b'" ') :]
                 at = tail.find(_UPSTREAM)
                 if at < 0:
                     upstream = b""
@@ -176,7 +181,7 @@ class Scanner:
                         self._flush(tallies, start, source)
                         tallies = {}
                     key = self._key(message, level, server, upstream)
-                    tally = _Tally(key, message, _line(stamp, second, level, message, server, tail), second)
+                    tally = _Tally(key, message, _line(stamp, second, level, whole, server, tail), second)
                     tallies[message, server, upstream] = tally
                 tally.count += 1
                 tally.last = second
@@ -239,6 +244,8 @@ class Scanner:
 def _take_apart(odd: bytes) -> tuple[bytes, bytes, bytes]:
     """(message, server, what follows ``request: "``) of a record with commas or line ends in its message."""
     message, found, tail = odd.rstrip(b"\r\n").partition(b", client: ")
+    if message.startswith((b"limiting ", b"delaying ")):
+        message = message.partition(b",")[0]  # then a number of its own in each line
     if not found:
         return message[:_TEXT_LIMIT], b"", b""
     _, _, server = tail.partition(b", server: ")

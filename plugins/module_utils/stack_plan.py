@@ -13,6 +13,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.plan_files import
     nginx_files,
     systemd_files,
 )
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_host import check_listeners
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION, layout, version_key
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_pools import plan_pool
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_render import (
@@ -62,6 +63,8 @@ def plan(
     sizes: dict[str, Any] | None = None,
     php_ini: dict[str, Any] | None = None,
     php_global: dict[str, Any] | None = None,
+    host_pools: Sequence[dict[str, Any]] = (),
+    nginx_locations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Plan one host.
 
@@ -73,6 +76,8 @@ def plan(
         ({"www": {"max_children": 12, "start_servers": 3, ...}}).
     :param php_ini: php.ini settings of the host (post_max_size decides nginx's limit for bodies).
     :param php_global: further settings of FPM's [global] section.
+    :param host_pools: the pools that are on the host now (fpm_pools of fpm_pool_facts).
+    :param nginx_locations: the locations that reach PHP now (locations of nginx_fastcgi_info).
     :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, sizing (what to ask
         fpm_sizing for), fpm, systemd and nginx (the file sets of their transactions).
     :raises PlanError: with every mistake at once.
@@ -118,6 +123,7 @@ def plan(
     result_pools = sorted(
         (_public(pool, notes) for pool in present), key=lambda pool: (pool["version"], pool["name"])
     )
+    check_listeners(planned, planned_sites, absent_sites, host_pools, nginx_locations, notes)
     ini = _settings("php_fpm_ini", php_ini, notes)
     global_settings = _settings("php_fpm_global", php_global, notes)
     if notes.errors:

@@ -211,6 +211,7 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._kernel_lines = 0
 
     def run(self, script: str) -> str:
         """Run a bash script there; its output. The exit code is the script's own matter."""
@@ -240,6 +241,7 @@ class Host:
             raise RuntimeError(f"{self.name}: the restored host does not answer 200")
 
     def clear_logs(self) -> None:
+        self._kernel_lines = len(_kernel_log())
         self.run(f"truncate -s 0 {LOGS['nginx']} {LOGS['fpm']}; date +@%s.%N >/run/lab/since")
 
     def inject(self, fault: Fault) -> None:
@@ -250,13 +252,24 @@ class Host:
         return sorted(self.run(fault.provoke).split("\n"))[1:]
 
     def logs(self) -> dict[str, str]:
-        """nginx, fpm and journal (journalctl's short format) since clear_logs()."""
+        """nginx, fpm, journal (journalctl's short format) and kernel since clear_logs().
+
+        A container has no kernel log of its own: the lab machine's lines about PHP are taken.
+        """
         found = {kind: self.run(f"cat {path}") for kind, path in LOGS.items()}
         found["journal"] = self.run(
             "journalctl --sync; journalctl --quiet --no-pager --output=short --since=$(cat /run/lab/since)"
             " -u php8.2-fpm -u nginx"
         ).replace(self.name, "web1")
+        new = _kernel_log()[self._kernel_lines :]
+        found["kernel"] = "".join(f"{line}\n" for line in new if "task=php" in line or "(php" in line)
         return found
+
+
+def _kernel_log() -> list[str]:
+    """Empty where the lab machine does not let us read it."""
+    done = subprocess.run(["dmesg"], capture_output=True, text=True, errors="replace")
+    return done.stdout.splitlines()
 
 
 def main() -> None:
