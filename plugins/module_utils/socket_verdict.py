@@ -102,7 +102,7 @@ def _missing(message: str, evidence: Evidence) -> str:
     links = links_in_words(nodes)
     if links:
         words += f" On the way, {links}."
-    if nodes and nodes[-1].kind == "missing" and nodes[-1].path not in message:
+    if nodes and nodes[-1].kind == "missing" and f" {nodes[-1].path} (" not in message:
         words += f" The first thing that is missing is {nodes[-1].path}."
     elif nodes and nodes[-1].kind == "other":
         words += f" {nodes[-1].path} is no directory."
