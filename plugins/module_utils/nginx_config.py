@@ -73,7 +73,6 @@ _LUA = re.compile(
 
 _ESCAPE = re.compile(r"""\\(["'\\trn])""")
 _ESCAPED = {"t": "\t", "r": "\r", "n": "\n"}
-_LINE_START = re.compile(r"[^\n]*\n[ \t\r\n]*(?:#[^\n]*\n[ \t\r\n]*)*")
 
 
 class Directive:
@@ -171,15 +170,10 @@ class _Parser:
                     continue
                 name = words[0]
                 if name in _MOST_ARGS and len(words) - 1 > _MOST_ARGS[name]:
-                    again = self.split(
-                        words, start, token.start(_END), f'invalid number of arguments in "{name}"'
-                    )
+                    again = self.split(words, start, token.start(_END))
                     if again >= 0:
                         return again
-                counted = self._counted
-                self._line += text.count("\n", counted, start)
-                self._counted = start
-                self.current.append(Directive(name, words[1:], file, self._line))
+                self.current.append(Directive(name, words[1:], file, self.line_at(start)))
                 words = []
             elif kind in (_QUOTED, _GLUED):
                 if not words:
@@ -212,7 +206,7 @@ class _Parser:
                 if name.endswith("_by_lua_block"):
                     return self.lua(words, start, token.end(_BRACE))
                 if name not in BLOCKS and len(words) > 1:
-                    again = self.split(words, start, token.start(_BRACE), f'"{name}"', BLOCKS)
+                    again = self.split(words, start, token.start(_BRACE), BLOCKS)
                     if again >= 0:
                         return again
                 self.push(words, start)
@@ -227,8 +221,8 @@ class _Parser:
     # -- places
 
     def line_at(self, position: int) -> int:
-        if position < self._counted:
-            return self.text.count("\n", 0, position) + 1
+        if position < self._counted:  # after a recovery that went back
+            self._counted, self._line = 0, 1
         self._line += self.text.count("\n", self._counted, position)
         self._counted = position
         return self._line
@@ -282,9 +276,7 @@ class _Parser:
         if len(word.encode("utf-8", "surrogateescape")) > MAX_WORD_BYTES:
             self.error(f"too long parameter (over {MAX_WORD_BYTES} bytes); is a quote missing?", position)
 
-    def split(
-        self, words: list[str], start: int, end: int, what: str, names: frozenset[str] | None = None
-    ) -> int:
+    def split(self, words: list[str], start: int, end: int, names: frozenset[str] | None = None) -> int:
         """Cut a statement that swallowed the next line for want of a ``;``.
 
         :param names: only a line that starts with one of these is taken for a new statement.
@@ -299,7 +291,7 @@ class _Parser:
             new_line = count > 0 and text.count("\n", previous, at) > 0
             word = words[count] if count < len(words) else ""
             if new_line and (word in names if names else word.replace("_", "").isalpha()):
-                self.error(f'{what} is not terminated by ";"', start)
+                self.error(f'"{words[0]}" is not terminated by ";"', start)
                 self.add(words[:count], start)
                 return at
             previous = token.end()
@@ -322,21 +314,23 @@ class _Parser:
 
     def broken(self, position: int, words: list[str], start: int) -> int:
         """A quote that never ends, or a backslash as the last character."""
+        end = len(self.text)
         if self.text[position] == "\\":
             self.error('unexpected end of file after "\\"', position)
-            words = [*words, "\\"]
-        else:
-            self.error(f"unexpected end of file: the quote {self.text[position]} is not closed", position)
+            if words:
+                self.add(words, start)
+            return end
+        self.error(f"unexpected end of file: the quote {self.text[position]} is not closed", position)
+        stop = self.text.find("\n", position)
+        stop = end if stop < 0 else stop
+        rest = self.text[position + 1 : stop].strip()
         if not words:
             start = position
-        stop = self.text.find("\n", position)
-        stop = len(self.text) if stop < 0 else stop
-        rest = self.text[position + 1 : stop].strip()
-        self.add([*words, rest.rstrip("{; \t")], start)
+        words = [*words, rest.rstrip("{; \t")]
         if rest.endswith("{"):
-            words = [*words, rest.rstrip("{ \t")]
-            self.current.pop()
             self.push(words, start)
+        else:
+            self.add(words, start)
         return stop
 
     def lua(self, words: list[str], start: int, position: int) -> int:
