@@ -91,11 +91,15 @@ class FileSystem:
         return tuple((name, os.getxattr(path, name)) for name in names if name not in _CONTENT_XATTRS)
 
     def kind(self, path: str) -> str:
-        """The kind of what a path leads to, links followed."""
+        """The kind of what a path leads to, links followed; links in a circle lead to nothing usable."""
         try:
             mode = os.stat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return ABSENT
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return OTHER
+            raise
         return DIRECTORY if stat.S_ISDIR(mode) else FILE if stat.S_ISREG(mode) else OTHER
 
     def real(self, path: str) -> str:

@@ -33,6 +33,8 @@ def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
                 found[key] = ("link", os.readlink(path))
             elif stat.S_ISDIR(info.st_mode):
                 found[key] = ("directory", *owner)
+            elif not stat.S_ISREG(info.st_mode):
+                found[key] = ("other", *owner)
             else:
                 found[key] = ("file", *owner, info.st_mtime_ns, Path(path).read_bytes())
     return found
@@ -53,7 +55,9 @@ class Place:
         self.lock = base / "run/lock"
 
     def options(self, **changes: Any) -> Options:
-        return Options(state_dir=str(self.state), lock_dir=str(self.lock), lock_timeout=5, **changes)
+        return Options(
+            **{"state_dir": str(self.state), "lock_dir": str(self.lock), "lock_timeout": 5, **changes}
+        )
 
     def run(
         self,
