@@ -154,17 +154,18 @@ def _or(value: Any, default: Any) -> Any:
 
 def current_settings(pm: dict[str, Any]) -> PmSettings | None:
     """The pm values of a pool as facts or a user write them; None where there is nothing to keep."""
-    children = pm.get("max_children")
-    if pm.get("mode") not in MODES or not isinstance(children, int) or children < 1:
+    mode, children = pm.get("mode"), pm.get("max_children")
+    if mode not in MODES or not isinstance(children, int) or children < 1:
         return None
-    return PmSettings(
-        pm["mode"],
-        children,
-        pm.get("start_servers"),
-        pm.get("min_spare_servers"),
-        pm.get("max_spare_servers"),
-        pm.get("process_idle_timeout"),
-    )
+    if mode == "static":
+        return PmSettings(mode, children)
+    if mode == "ondemand":
+        return PmSettings(mode, children, process_idle_timeout=pm.get("process_idle_timeout"))
+    start, low, high = (pm.get(key) for key in ("start_servers", "min_spare_servers", "max_spare_servers"))
+    if not start and low and high:
+        # What FPM takes itself when the file says nothing.
+        start = low + (high - low) // 2
+    return PmSettings(mode, children, start, low, high)
 
 
 def parse_params(params: dict[str, Any]) -> Wanted:

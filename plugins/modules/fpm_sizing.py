@@ -295,12 +295,88 @@ plan:
       description: What to measure to know better.
       type: list
       elements: str
-  sample: SAMPLE_PLAN
+  sample:
+    [
+      {
+        "binding": "memory",
+        "by_private": 41,
+        "by_rss": 13,
+        "changed_from": 10,
+        "charged_bytes": 875282432,
+        "confidence": "high",
+        "current": {
+          "max_children": 10,
+          "max_spare_servers": null,
+          "min_spare_servers": null,
+          "mode": "static",
+          "process_idle_timeout": null,
+          "start_servers": null
+        },
+        "kept": null,
+        "measure": [],
+        "name": "www",
+        "pm": {
+          "max_children": 41,
+          "max_spare_servers": null,
+          "min_spare_servers": null,
+          "mode": "static",
+          "process_idle_timeout": null,
+          "start_servers": null
+        },
+        "private_bytes": 21348352,
+        "reasoning": [
+          "One worker costs 20.4 MiB: 95 % of 10 workers stay below it (the private memory peaks).",
+          "memory_limit would allow 128 MiB (/etc/php/8.2/fpm/php.ini).",
+          "Its 10 workers served 601 requests.",
+          "By RSS (65.5 MiB a worker, what is shared counted in each) memory would allow 13; by private memory (20.4 MiB, 47.6 MiB shared counted once) 41.",
+          "844 MiB for workers / 20.4 MiB = 41 workers that memory allows.",
+          "The host's memory is the limit.",
+          "pm = static: all 41 workers always run."
+        ],
+        "rss_bytes": 68666572,
+        "version": "8.2",
+        "worker_bytes": 21348352,
+        "worker_source": "measured"
+      }
+    ]
 budget:
   description: The host's memory and what becomes of it. Also returned when nothing fits.
   returned: always
   type: dict
-  sample: SAMPLE_BUDGET
+  sample:
+    {
+      "available_bytes": 884752998,
+      "cpus": 2,
+      "headroom_bytes": 103847322,
+      "headroom_percent": 10.0,
+      "masters": [
+        {
+          "cpus": null,
+          "limit_bytes": null,
+          "limit_source": null,
+          "master": "php8.2-fpm.service",
+          "shared_bytes": 49872896,
+          "shared_source": "measured: OPcache, libraries and the master"
+        }
+      ],
+      "reserved": [
+        {
+          "bytes": 2939904,
+          "how": "measured: PSS of 3 processes",
+          "name": "nginx"
+        },
+        {
+          "bytes": 32328704,
+          "how": "measured: in use now, less the above and PHP-FPM",
+          "name": "everything else"
+        }
+      ],
+      "reserved_bytes": 35268608,
+      "shared_bytes": 49872896,
+      "source": "memory limit of the container or slice (/sys/fs/cgroup/memory/docker/ffc5af7347c6)",
+      "total_bytes": 1073741824,
+      "used_bytes": 875282432
+    }
 feasible:
   description: Whether the plan fits. When it is V(false) the task has failed, and RV(problems) says why.
   returned: always
@@ -322,7 +398,16 @@ summary:
   returned: always
   type: list
   elements: str
-  sample: SAMPLE_SUMMARY
+  sample:
+    [
+      "Memory: 1024 MiB (memory limit of the container or slice (/sys/fs/cgroup/memory/docker/ffc5af7347c6))",
+      "  - 2.8 MiB nginx (measured: PSS of 3 processes)",
+      "  - 30.8 MiB everything else (measured: in use now, less the above and PHP-FPM)",
+      "  - 99 MiB headroom (10 %)",
+      "  - 47.6 MiB shared by the workers of php8.2-fpm.service (measured: OPcache, libraries and the master)",
+      "  = 844 MiB for workers, 835 MiB planned",
+      "www (PHP 8.2): pm = static, max_children 10 -> 41 (limit: memory; confidence: high; by RSS 13, by private memory 41)"
+    ]
 """
 
 from typing import Any

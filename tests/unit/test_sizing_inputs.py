@@ -22,9 +22,11 @@ from ansible_collections.webops.php_stack.plugins.module_utils.sizing_demand imp
 from ansible_collections.webops.php_stack.plugins.module_utils.sizing_evidence import Readings
 from ansible_collections.webops.php_stack.plugins.module_utils.sizing_inputs import (
     InputError,
+    current_settings,
     parse_params,
     parse_size,
 )
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_model import PmSettings
 from ansible_collections.webops.php_stack.plugins.module_utils.sizing_run import size_host
 from ansible_collections.webops.php_stack.plugins.module_utils.sizing_words import result
 
@@ -517,3 +519,22 @@ def test_the_text_a_person_reads() -> None:
         "pm = dynamic: starts 18, keeps 9 to 28 idle, at most 91.",
     ]
     assert done["plan"][0]["changed_from"] == 5
+
+
+@pytest.mark.parametrize(
+    ("pm", "expected"),
+    [
+        ({"mode": "static", "max_children": 4, "start_servers": 0, "process_idle_timeout": 10}, PmSettings("static", 4)),
+        ({"mode": "ondemand", "max_children": 4, "start_servers": 0, "process_idle_timeout": 20},
+         PmSettings("ondemand", 4, process_idle_timeout=20)),
+        # start_servers is not in the file: FPM starts half way between.
+        ({"mode": "dynamic", "max_children": 9, "start_servers": 0, "min_spare_servers": 2, "max_spare_servers": 7},
+         PmSettings("dynamic", 9, 4, 2, 7)),
+        ({"mode": "dynamic", "max_children": 9}, PmSettings("dynamic", 9)),
+        ({"mode": None, "max_children": 9}, None),
+        ({"mode": "static", "max_children": None}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_what_a_pool_has_now(pm: dict[str, Any], expected: PmSettings | None) -> None:
+    assert current_settings(pm) == expected
