@@ -76,7 +76,7 @@ class Address:
             return cls("unix", path=path)
         if given.startswith(("unix:", "/")):
             raise ValueError(wrong + "after unix: comes an absolute path, without a NUL byte")
-        host, _, port = ("*:" + given if given.isdigit() else given).rpartition(":")
+        host, _colon, port = ("*:" + given if given.isdigit() else given).rpartition(":")
         if not host:
             raise ValueError(wrong + "give /path/of.sock, host:port, [ipv6]:port or a port")
         if host.startswith("[") and host.endswith("]"):
@@ -180,7 +180,7 @@ class ResponseReader:
                 raise self._foreign(_in_words(bytes(self._pending)))
             if len(self._pending) < _HEADER.size:
                 return
-            _, kind, request_id, length, padding = _HEADER.unpack_from(self._pending)
+            _version, kind, request_id, length, padding = _HEADER.unpack_from(self._pending)
             if not 1 <= kind <= 11 or request_id not in (0, _REQUEST_ID):
                 raise self._foreign(f"record of type {kind} for request {request_id}")
             end = _HEADER.size + length
@@ -215,9 +215,9 @@ def parse_cgi(output: bytes) -> tuple[int, dict[str, str], bytes]:
     if not rest:
         return 0, {}, output
     pairs = [line.partition(":") for line in head.decode("latin-1").splitlines()]
-    if not all(colon for _, colon, _ in pairs):
+    if not all(pair[1] for pair in pairs):
         return 0, {}, output
-    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    headers = {name.strip().lower(): value.strip() for name, _colon, value in pairs}
     code = headers.get("status", "200").split(" ")[0]
     return int(code) if code.isascii() and code.isdigit() else 0, headers, rest[0]
 
@@ -468,10 +468,7 @@ def _probe(address: Address, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code.
-
-    :raises SystemExit: 2 for a wrong command line, 0 after --help.
-    """
+    """The command; returns its exit code, or raises SystemExit for --help and a wrong command line."""
     parser = _parser()
     args = parser.parse_args(argv)
     addresses, mistakes = [], []
@@ -487,14 +484,15 @@ def main(argv: list[str] | None = None) -> int:
     results = [_probe(address, args) for address in addresses]
     worst = max(result["exit_code"] for result in results)
     if args.json and not args.quiet:
-        print(json.dumps({"healthy": worst == 0, "exit_code": worst, "addresses": results}, indent=2))
+        document = {"healthy": worst == 0, "exit_code": worst, "addresses": results}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
     elif not args.quiet:
         for result in results:
             took = f" ({result['total_seconds'] * 1000:.1f} ms)" if "total_seconds" in result else ""
             verdict = "FAIL" if result["exit_code"] else "ok  "
-            print(f"{verdict}  {result['address']}: {result['message']}{took}")
+            sys.stdout.write(f"{verdict}  {result['address']}: {result['message']}{took}\n")
     return int(worst)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -158,7 +158,7 @@ def _page(response: fastcgi.Response) -> dict[str, Any]:
 def _each_address(wanted: Request) -> list[dict[str, Any]]:
     """Whether each IP address of the name accepts a connection; nginx uses all of them in turn."""
     entries = []
-    for _, target in fastcgi.resolve(wanted.address, wanted.connect_timeout)[:_MAX_ADDRESSES]:
+    for _family, target in fastcgi.resolve(wanted.address, wanted.connect_timeout)[:_MAX_ADDRESSES]:
         address = fastcgi.Address("tcp", host=target[0], port=target[1])
         entry: dict[str, Any] = {"address": str(address), "cause": None, "message": ""}
         try:

@@ -215,8 +215,8 @@ def _read_all(descriptor: int, timeout: float) -> bytes:
     deadline = time.monotonic() + timeout
     data = b""
     while True:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
+        ready = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready[0]:
             return b""
         piece = os.read(descriptor, 65536)
         if not piece:
