@@ -191,9 +191,10 @@ def _loose(http: Level, directives: list[Directive], shared: Shared) -> None:
             inner = Level(LOCATION, nameless, level, shared)
             level.children.append(inner)
             level = inner
+    inside = "http" if level is http else f"a {level.kind}"
     shared.error(
         f'"{directives[0].name}" directive is not allowed here (outside of http); a part of a configuration is'
-        f" read as the inside of a {level.kind}",
+        f" read as the inside of {inside}",
         directives[0],
     )
     for directive in directives:

@@ -22,9 +22,16 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / ".ansible/collections"))
+sys.path[:0] = [str(ROOT / ".ansible/collections"), str(ROOT / "tests/unit")]
 
-from ansible_collections.webops.php_stack.plugins.module_utils import nginx_fastcgi, nginx_tree
+import crossplane_oracle
+from ansible_collections.webops.php_stack.plugins.module_utils import (
+    nginx_config,
+    nginx_fastcgi,
+    nginx_host,
+    nginx_tree,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 
 NAME = "test-nginx-fastcgi-info"
 LAB = [sys.executable, str(ROOT / "tests/lab/lab.py")]
@@ -456,6 +463,32 @@ def test_the_dump_and_the_tree_say_the_same_as_the_host(result: dict[str, Any], 
         assert other["upstreams"] == result["upstreams"]
         assert other["servers"] == result["servers"]
         assert other["errors"] == []
+
+
+def test_crossplane_reads_the_same_out_of_the_hosts_own_tree(host: str, tmp_path: Path) -> None:
+    docker("cp", f"{NAME}:/etc/nginx", str(tmp_path / "nginx"))
+    for path in (tmp_path / "nginx").rglob("*"):
+        # crossplane knows no root directory, so absolute includes and links must lead into the copy.
+        if path.is_symlink():
+            target = os.readlink(path).replace("/etc/nginx", str(tmp_path / "nginx"))
+            path.unlink()
+            path.symlink_to(target)
+        elif path.is_file():
+            path.write_bytes(
+                path.read_bytes().replace(b"include /etc/nginx/", f"include {tmp_path}/nginx/".encode())
+            )
+    main = tmp_path / "nginx/nginx.conf"
+    tree = nginx_tree.load(str(main), nginx_host.HostReader(Host("/")))
+    assert tree.errors == []
+    assert len(tree.files) > 3
+    assert crossplane_oracle.ours(tree.directives) == crossplane_oracle.theirs(main, follow=True)
+    for path in (tmp_path / "nginx").rglob("*"):
+        if path.is_file():
+            parsed = nginx_config.parse_text(path.read_text(), str(path))
+            assert (parsed.errors, crossplane_oracle.ours(parsed.directives)) == (
+                [],
+                crossplane_oracle.theirs(path),
+            )
 
 
 def test_a_custom_master_is_found_by_its_command_line(host: str, tmp_path: Path) -> None:

@@ -240,9 +240,9 @@ def test_a_tree_tells_its_build_from_the_program_file(tmp_path: Path) -> None:
 
 
 def test_without_any_nginx_the_error_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="No nginx was found in .*config=PATH"):
+    with pytest.raises(StackError, match=r"No nginx was found in .*config=PATH"):
         gather(root=str(tmp_path))
-    with pytest.raises(StackError, match="/x.conf cannot be read in .*No such file"):
+    with pytest.raises(StackError, match=r"/x.conf cannot be read in .*No such file"):
         gather(root=str(tmp_path), config="/x.conf")
     with pytest.raises(StackError, match="is no directory"):
         gather(root=str(tmp_path / "none"))
