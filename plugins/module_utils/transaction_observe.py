@@ -33,10 +33,12 @@ def observe(fs: FileSystem, request: Request) -> Observed:
     users = {wish.owner for wish in wishes if wish.owner is not None}
     groups = {wish.group for wish in wishes if wish.group is not None}
     uid, gid = fs.identity()
+    marked, links = _managed(fs, request)
     return Observed(
         files=tuple(_seen(fs, wish) for wish in request.files),
         directories=_directories(fs, request),
-        marked=_marked(fs, request),
+        marked=marked,
+        links=links,
         users={name: fs.user_id(name) for name in users},
         groups={name: fs.group_id(name) for name in groups},
         uid=uid,
@@ -91,9 +93,10 @@ def _seen(fs: FileSystem, wish: FileWish) -> Seen:
         return Seen(path, path, problem=words(error))
 
 
-def _marked(fs: FileSystem, request: Request) -> dict[str, Entry]:
-    """Files of the managed directories with this transaction's marker, and links to such files."""
-    found: dict[str, Entry] = {}
+def _managed(fs: FileSystem, request: Request) -> tuple[dict[str, Entry], dict[str, tuple[Entry, str]]]:
+    """The managed directories' files with this transaction's marker, and their links with what these lead to."""
+    marked: dict[str, Entry] = {}
+    links: dict[str, tuple[Entry, str]] = {}
     for managed in request.manage:
         if fs.kind(managed.path) != DIRECTORY:
             continue
@@ -102,6 +105,11 @@ def _marked(fs: FileSystem, request: Request) -> dict[str, Entry]:
             path = os.path.join(folder, name)
             if not matches_any([name], [managed.pattern]) or (name[0] == "." and managed.pattern[0] != "."):
                 continue
-            if fs.kind(path) == FILE and marker_of(fs.read(path)) == request.name:
-                found[path] = fs.entry(path)
-    return found
+            if fs.kind(path) != FILE:
+                continue
+            entry = fs.entry(path)
+            if entry.kind == LINK:
+                links[path] = (entry, fs.real(path))
+            elif marker_of(entry.data) == request.name:
+                marked[path] = entry
+    return marked, links

@@ -120,14 +120,16 @@ class Observed:
 
     ``files`` has one Seen a wish, in the same order. ``directories`` maps each
     wished directory, and each missing parent of one, to what was found.
-    ``marked`` maps (by ``place``) every file or link of a managed directory that carries this
-    transaction's marker to what it is. ``users`` and ``groups`` map names to
+    ``marked`` maps (by ``place``) every file
+    of a managed directory that carries this transaction's marker to what it is,
+    ``links`` every link there to itself and the file that it leads to. ``users`` and ``groups`` map names to
     ids, None for unknown ones. ``uid`` and ``gid`` are the process's own.
     """
 
     files: tuple[Seen, ...] = ()
     directories: dict[str, Seen] = field(default_factory=dict)
     marked: dict[str, Entry] = field(default_factory=dict)
+    links: dict[str, tuple[Entry, str]] = field(default_factory=dict)
     users: dict[str, int | None] = field(default_factory=dict)
     groups: dict[str, int | None] = field(default_factory=dict)
     uid: int = 0
@@ -344,9 +346,16 @@ class _Planner:
             elif not seen.writable:
                 self.problems.append(f"{where}: {os.path.dirname(seen.real)} cannot be written (read-only?)")
         places = {seen.place for seen in self.seen.files} | set(wanted)
-        for path, entry in sorted(self.seen.marked.items()):
-            if path not in places:
-                found.append(Change(path, path, "removed", entry, NOTHING))
+        stale = {path: entry for path, entry in self.seen.marked.items() if path not in places}
+        gone = set(stale) | {
+            change.real
+            for change in found
+            if change.after.kind == ABSENT and marker_of(change.before.data) == self.request.name
+        }
+        for path, (entry, target) in self.seen.links.items():
+            if target in gone and path not in places:
+                stale[path] = entry
+        found += [Change(path, path, "removed", entry, NOTHING) for path, entry in sorted(stale.items())]
         if unmarked and not self.request.adopt:
             self.problems.append(
                 "adopt is false, and these files are there already without this collection's marker: "

@@ -122,7 +122,8 @@ options:
   manage:
     description:
       - Directories that this transaction keeps free of its own stale files. A file that carries this transaction's
-        marker, or a link to one, is removed when O(files) does not name it. Other files are never touched.
+        marker is removed when O(files) does not name it, and with it the links here that lead to it. Other files and
+        links are never touched; to remove a link alone, name it with V(absent).
     type: list
     elements: dict
     default: []
@@ -234,40 +235,82 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What changed, or in check mode would change, in the order in which it happens.
+  description:
+    - What changed, or in check mode would change, in the order in which it happens. The action is C(created),
+      C(changed), C(mode) (owner, group or mode only), C(linked) or C(removed).
+    - C(real_path) is there when the file was reached through a link.
   returned: success
   type: list
   elements: dict
+  sample:
+    - action: created
+      path: /etc/php/8.2/fpm/pool.d/shop.conf
+    - action: changed
+      path: /etc/php/8.2/fpm/pool.d/www.conf
+    - action: removed
+      path: /etc/nginx/sites-enabled/default
 changed_paths:
   description: Every path that changed, those of a finished or undone earlier run included, to decide what to reload.
   returned: success
   type: list
   elements: str
+  sample:
+    - /etc/php/8.2/fpm/pool.d/shop.conf
+    - /etc/php/8.2/fpm/pool.d/www.conf
+    - /etc/nginx/sites-enabled/default
 adopted:
   description: Files without our marker that were replaced or removed, and whose bytes are kept.
   returned: success
   type: list
   elements: str
+  sample: [/etc/php/8.2/fpm/pool.d/www.conf]
 recovered:
-  description: Interrupted runs that this run finished. Each has RV(ignore:name), an outcome and the paths.
+  description:
+    - Interrupted runs that this run finished. The outcome is C(rolled_back), C(committed) (the run had ended, but
+      nobody heard of its changes) or, in check mode, C(pending).
+    - C(kept) names paths that somebody changed after the interruption, and which were therefore left alone.
   returned: always, once the request itself is sound
   type: list
   elements: dict
+  sample:
+    - kept: []
+      name: php_fpm
+      outcome: rolled_back
+      paths: [/etc/php/8.2/fpm/pool.d/half.conf]
 validators:
-  description: What each validator that ran said.
+  description: What each validator that ran said. C(error) tells why one could not run.
   returned: success, or when a validator failed
   type: list
   elements: dict
+  sample:
+    - command: [php-fpm8.2, -t]
+      error: ""
+      name: php-fpm
+      rc: 0
+      stderr: "[21-Nov-2026 03:58:10] NOTICE: configuration file /etc/php/8.2/fpm/php-fpm.conf test is successful\n\n"
+      stdout: ""
 validators_skipped:
   description: Names of the validators that did not run.
   returned: success
   type: list
   elements: str
+  sample: []
 invalid_before:
   description: Failed validators that reject the old configuration too.
   returned: when a validator failed
   type: list
   elements: str
+  sample: [php-fpm]
+diff:
+  description: One item a changed path, and one more where owner, group or mode change.
+  returned: success, in diff mode
+  type: list
+  elements: dict
+  sample:
+    - after: "; Managed by webops.php_stack (php_fpm): changes here are lost.\n; hi\n"
+      after_header: /etc/php/8.2/fpm/extra/x.conf
+      before: ""
+      before_header: /etc/php/8.2/fpm/extra/x.conf
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -137,6 +137,7 @@ def test_stale_files_go_and_foreign_ones_stay(place: Place) -> None:
         (place.etc / name).write_text(MARKER)
     (place.etc / "link.conf").symlink_to("gone.conf")
     (place.etc / "foreign.conf").write_text("by hand\n")
+    (place.etc / "to-kept.conf").symlink_to("kept.conf")
     (place.etc / "dangling.conf").symlink_to("nowhere")
     (place.etc / "other.conf").write_text(MARKER.replace("test", "other"))
     (place.etc / "gone.txt").write_text(MARKER)
@@ -152,7 +153,7 @@ def test_stale_files_go_and_foreign_ones_stay(place: Place) -> None:
     ]
     assert result["adopted"] == []
     assert sorted(os.listdir(place.etc)) == [
-        ".hidden.conf", "dangling.conf", "folder.conf", "foreign.conf", "gone.txt", "kept.conf", "late.conf", "other.conf",
+        ".hidden.conf", "dangling.conf", "folder.conf", "foreign.conf", "gone.txt", "kept.conf", "late.conf", "other.conf", "to-kept.conf",
     ]  # fmt: skip
 
 
@@ -248,6 +249,7 @@ def test_all_mistakes_of_the_host_at_once(place: Place) -> None:
     (place.etc / "folder").mkdir()
     (place.etc / "real.conf").write_text("x\n")
     (place.etc / "twice.conf").symlink_to("real.conf")
+    (place.etc / "to-kept.conf").symlink_to("kept.conf")
     (place.etc / "dangling.conf").symlink_to("nowhere")
     (place.etc / "circle.conf").symlink_to("circle.conf")
     os.mkfifo(place.etc / "fifo")
