@@ -11,6 +11,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.log_evidence impo
     DEATHS,
     NEAR,
     SATURATION,
+    SLOW,
     Affinity,
     Index,
     address,
@@ -69,9 +70,8 @@ class Correlator:
         for death in around:
             fit = self._affinity.of(death.instance, death.pool, upstream)
             if death.room != 0 and fit >= 0:
-                named = bool(death.request) and any(line.startswith(death.request + " ") for line in requests)
                 distance = abs(int(death.when or 0) - int(moment.when))
-                fitting.append((not named, -fit, DEATHS.index(death.kind), distance, death))
+                fitting.append((_stranger(death, requests), -fit, DEATHS.index(death.kind), distance, death))
         fitting.sort(key=lambda entry: entry[:4])
         for *_, death in fitting:
             if not left:
@@ -116,9 +116,11 @@ class Correlator:
         upstream = moment.key.upstream
         requests = [request.decode("utf-8", "backslashreplace") for request in moment.requests]
         if moment.key.symptom == "read_timeout" and requests:
-            for slow in self._index.slow.between(moment.when - 600, moment.last + NEAR):
-                ours = bool(slow.request) and any(line.startswith(slow.request + " ") for line in requests)
-                if ours and self._affinity.of(slow.instance, slow.pool, upstream) >= 0:
+            for slow in self._index.slow.between(moment.when - SLOW, moment.last + NEAR):
+                if (
+                    _stranger(slow, requests) == 0
+                    and self._affinity.of(slow.instance, slow.pool, upstream) >= 0
+                ):
                     return _claim(moment.key.symptom, moment.count, [slow])
         fitting = [
             item
@@ -128,6 +130,16 @@ class Correlator:
         if fitting:
             return _claim("max_children_reached", moment.count, fitting)
         return Attribution(moment.key.symptom, moment.count)
+
+
+def _stranger(item: Evidence, requests: list[str]) -> int:
+    """0 for evidence that names one of these requests, 1 where it names none, 2 where it names another.
+
+    The last may still be ours: behind a front controller FPM sees another path than nginx.
+    """
+    if not item.request:
+        return 1
+    return 0 if any(line.startswith(item.request + " ") for line in requests) else 2
 
 
 def _claim(cause: str, count: int, evidence: list[Evidence]) -> Attribution:

@@ -20,6 +20,8 @@ _INCIDENT = 5
 _RESTART = 120
 # A warning about max_children comes up to this long before nginx gives up (fastcgi_read_timeout is 60 s).
 SATURATION = 65
+# How long before a timeout FPM may have logged that very request as slow.
+SLOW = 300
 
 DEATHS = ("request_terminated", "worker_oom", "worker_crashed", "worker_killed")
 _START_FAILURES = ("config_invalid", "pool_user_missing", "address_in_use")
@@ -38,9 +40,12 @@ class Outage:
     end: float | None = None
     evidence: list[Evidence] = field(default_factory=list)
 
-    def rank(self) -> int:
-        order = (*_START_FAILURES, "worker_oom", "start_limit_hit", "restart_cut_requests", "")
-        return order.index(self.root)
+    def rank(self) -> tuple[int, float, bool]:
+        """Orders by how much is explained; a restart and a mere stop by which is the later."""
+        order = (*_START_FAILURES, "worker_oom", "start_limit_hit")
+        if self.root in order:
+            return order.index(self.root), 0.0, False
+        return len(order), -self.start, self.end is not None
 
 
 class ByTime:
@@ -73,7 +78,9 @@ class Index:
         self.denials = ByTime(item for item in self.all if item.kind == "selinux_denied")
         self.php = ByTime(item for item in self.all if item.kind.startswith("php_"))
         edges = [edge for outage in self.outages for edge in (outage.start, outage.end) if edge is not None]
-        points = [*self.deaths.times, *self.cuts.times, *self.slow.times, *self.php.times, *edges]
+        # A slow page is in the log long before nginx gives up on it.
+        slow = [when + later for when in self.slow.times for later in range(0, SLOW + 60, 60)]
+        points = [*self.deaths.times, *self.cuts.times, *slow, *self.php.times, *edges]
         self._points = sorted(points)
 
     def busy(self, minute: float) -> bool:

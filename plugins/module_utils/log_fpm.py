@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import timezone
 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_model import Evidence
 from ansible_collections.webops.php_stack.plugins.module_utils.log_nginx import php_error
 from ansible_collections.webops.php_stack.plugins.module_utils.log_scan import decode
-from ansible_collections.webops.php_stack.plugins.module_utils.log_time import MONTHS, Clock
+from ansible_collections.webops.php_stack.plugins.module_utils.log_time import MONTHS, Clock, named_clock
 
 _LINES = re.compile(
     rb"\n\[(\d\d)-([A-Z][a-z]{2})-(\d{4}) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?: ([A-Za-z][\w/+:-]*))?\] ([^\n]*)"
@@ -133,7 +132,7 @@ def read_log(blocks: Iterable[bytes], source: str, instance: str, clock: Clock) 
             stamp = (year, month, day, hour, minute, zone)
             if stamp not in minutes:
                 minutes.clear()
-                local = Clock(timezone.utc) if zone in (b"UTC", b"GMT", b"Z") else clock
+                local = named_clock(zone.decode()) or clock if zone else clock
                 minutes[stamp] = _minute(stamp, local, previous)
             start = minutes[stamp]
             if start is None:

@@ -153,7 +153,7 @@ def _systemd(message: str, unit: str) -> Evidence | None:
         kind = "stop"
     elif message.startswith("Started "):
         kind = "start"
-    return Evidence(None, kind, message[:400], "", instance_of(name)) if kind else None
+    return Evidence(None, kind, message[:400], "", instance_of(name or message)) if kind else None
 
 
 def read_log(

@@ -57,7 +57,7 @@ CAUSES: dict[str, Known] = {
     "nginx_file_missing": Known(2, "404", "nginx does not find a static file"),
 }
 
-_VERSION = re.compile(r"(?:php|fpm)[-_]?(?:php|fpm)?[-_]?(\d)\.?(\d)(?!\d)", re.I)
+_VERSION = re.compile(r"(?:php|fpm)[-_ ]?(?:php|fpm)?[-_]?(\d)\.?(\d)(?!\d)", re.I)
 
 
 def instance_of(name: str) -> str:

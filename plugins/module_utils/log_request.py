@@ -13,7 +13,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils import log_discov
 from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.log_gather import LIVE, Request, explain
-from ansible_collections.webops.php_stack.plugins.module_utils.log_time import Clock, parse_when
+from ansible_collections.webops.php_stack.plugins.module_utils.log_time import Clock, named_clock, parse_when
 
 _LOGS = ("nginx_error_log", "fpm_log", "journal", "kernel_log")
 
@@ -61,14 +61,9 @@ def answer(params: dict[str, Any], warn: Callable[[str], Any]) -> dict[str, Any]
 
 
 def _clock(zone: str | None, mistakes: list[str]) -> Clock:
-    if zone is None:
-        return Clock()
-    try:
-        from zoneinfo import ZoneInfo
-
-        return Clock(ZoneInfo(zone))
-    except (ImportError, KeyError, ValueError, OSError):
+    found = Clock() if zone is None else named_clock(zone)
+    if found is None:
         mistakes.append(
             f"time_zone: {zone!r} is not known on this host. Use a name such as Europe/Berlin or UTC."
         )
-        return Clock()
+    return found or Clock()

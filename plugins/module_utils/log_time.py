@@ -10,6 +10,7 @@ seconds since the epoch. Pure: the current time is always passed in.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta, timezone, tzinfo
 
@@ -65,11 +66,24 @@ class Clock:
     def iso(self, when: float) -> str:
         """ISO 8601 with the offset, in this clock's zone, to the second."""
         try:
-            return datetime.fromtimestamp(when, self._zone or timezone.utc).astimezone(self._zone).isoformat(
+            return datetime.fromtimestamp(math.floor(when), self._zone or timezone.utc).astimezone(self._zone).isoformat(
                 timespec="seconds"
             )  # fmt: skip
         except (OverflowError, OSError, ValueError):
             return f"@{when:.0f}"
+
+
+def named_clock(name: str) -> Clock | None:
+    """The clock of a zone such as Europe/Berlin or UTC; None where this machine does not know it."""
+    if name in ("UTC", "GMT", "Z"):
+        return Clock(timezone.utc)
+    try:
+        # Not in every Python: some distributions split it, and its data, off.
+        from zoneinfo import ZoneInfo
+
+        return Clock(ZoneInfo(name))
+    except (ImportError, KeyError, ValueError, OSError):
+        return None
 
 
 def parse_iso(text: str, clock: Clock) -> float | None:
