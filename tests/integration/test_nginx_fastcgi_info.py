@@ -36,57 +36,6 @@ from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 NAME = "test-nginx-fastcgi-info"
 LAB = [sys.executable, str(ROOT / "tests/lab/lab.py")]
 
-RESPONDER = r"""
-import json, os, socketserver, struct, threading, time
-
-class Handler(socketserver.StreamRequestHandler):
-    def record(self):
-        head = self.rfile.read(8)
-        if len(head) < 8:
-            return None, b""
-        _version, kind, _request, length, padding = struct.unpack(">BBHHBx", head)
-        return kind, self.rfile.read(length + padding)[:length]
-
-    def handle(self):
-        data = b""
-        while True:
-            kind, content = self.record()
-            if kind is None or (kind == 5 and not content):
-                break
-            if kind == 4:
-                data += content
-        params, at = [], 0
-        def size():
-            nonlocal at
-            if data[at] < 128:
-                at += 1
-                return data[at - 1]
-            at += 4
-            return struct.unpack(">I", data[at - 4:at])[0] & 0x7FFFFFFF
-        while at < len(data):
-            name, value = size(), size()
-            params.append([data[at:at + name].decode(), data[at + name:at + name + value].decode()])
-            at += name + value
-        time.sleep(self.server.delay)
-        body = json.dumps({"socket": self.server.server_address, "params": params})
-        status = dict(params).get("ANSWER", "200")
-        out = f"Status: {status}\r\nContent-Type: application/json\r\n\r\n{body}".encode()
-        self.wfile.write(struct.pack(">BBHHBx", 1, 6, 1, len(out), 0) + out)
-        self.wfile.write(struct.pack(">BBHHBx", 1, 3, 1, 8, 0) + bytes(8))
-
-class Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-
-servers = []
-for name, delay in (("echo", 0), ("other", 0), ("slow", 2.5)):
-    path = f"/run/{name}.sock"
-    servers.append(Server(path, Handler))
-    servers[-1].delay = delay
-    os.chmod(path, 0o666)
-    threading.Thread(target=servers[-1].serve_forever).start()
-print("ready", flush=True)
-"""
-
 SITE = r"""
 map $arg_app $by_map { default unix:/run/echo.sock; two unix:/run/other.sock; }
 upstream pool { server unix:/run/echo.sock max_fails=0; server unix:/run/other.sock backup; }
@@ -266,7 +215,7 @@ def host() -> Iterator[str]:
         shell(
             "mkdir -p /srv/www/tried && echo static >/srv/www/static.txt && echo file >/srv/www/tried/there"
         )
-        shell("cat >/root/responder.py", stdin=RESPONDER)
+        shell("cat >/root/responder.py", stdin=Path(__file__).with_name("nginx_responder.py").read_text())
         shell(
             "systemd-run -q --unit=responder python3 /root/responder.py &&"
             " timeout 20 sh -c 'until journalctl -u responder -o cat | grep -q ready; do :; done'"
