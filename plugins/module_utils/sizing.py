@@ -113,7 +113,7 @@ def _limits(budget: Budget, pools: list[Pool]) -> list[_Limit]:
 
 def _cpu_limit(pools: list[Pool], heads: int, members: frozenset[int]) -> _Limit:
     """Pools that stay as they are take their heads off beforehand."""
-    kept = frozenset(index for index in members if pools[index].keeps)
+    kept = frozenset(index for index in members if pools[index].keeps and not pools[index].full)
     taken = sum(pools[index].kept_children for index in kept)
     return _Limit("cpu", heads - taken, members - kept, heads=True)
 
@@ -135,7 +135,9 @@ def _claims(pools: list[Pool], shrink: bool) -> list[_Claim]:
             # but at least what its workers are known to take.
             worst = max(pool.cost.worst_bytes, known)
             low = math.ceil(pool.kept_children * known / worst)
-            claims.append(_Claim(worst, pool.weight, low, pool.kept_children))
+            # One that was full may grow as far as its worst case fits.
+            high = pool.high if pool.full else pool.kept_children
+            claims.append(_Claim(worst, pool.weight, low, high))
     return claims
 
 
@@ -232,12 +234,13 @@ def _share(pool: Pool, claim: _Claim, shrink: bool) -> Share:
     children = claim.got
     kept = ""
     if pool.keeps:
-        children = claim.got if shrink else pool.kept_children
+        grown = claim.got if pool.full else 0
+        children = claim.got if shrink else max(pool.kept_children, grown)
         current = pool.current.max_children if pool.current else 0
         kept = "evidence" if children == current else ""
         if kept:
             binding = "evidence"
-        elif not shrink or claim.got == pool.kept_children:
+        elif children <= pool.kept_children and (not shrink or claim.got == pool.kept_children):
             binding = "cap" if children < current else "minimum"
     charged = claim.got * claim.cost
     return Share(pool, planned=children, children=children, binding=binding, charged_bytes=charged, kept=kept)

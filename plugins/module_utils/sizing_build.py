@@ -212,7 +212,15 @@ def _pool(
         _demand(wanted, match, all_wanted, readings),
         current,
         wanted.idle_timeout,
+        _was_full(match or {}),
     )
+
+
+def _was_full(pool: dict[str, Any]) -> bool:
+    """As far as the status page and the kernel's queue tell."""
+    status = pool.get("status") or {}
+    waiting = (pool.get("queue") or {}).get("waiting") or 0
+    return bool(status.get("max_children_reached")) or status.get("state") == "saturated" or waiting > 0
 
 
 def _demand(

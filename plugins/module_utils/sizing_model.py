@@ -107,6 +107,7 @@ class Pool:
     :param master: key of its Master.
     :param weight: its share of the workers' memory, against the other pools' weights.
     :param max_children: the user's cap, or None.
+    :param full: it had no free worker at some time: what it has now is too small.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Pool:
     demand: Demand | None = None
     current: PmSettings | None = None
     idle_timeout: int | None = None
+    full: bool = False
 
     @property
     def label(self) -> str:

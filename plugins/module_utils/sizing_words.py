@@ -106,6 +106,8 @@ def reasoning(plan: HostPlan, share: Share) -> list[str]:
             f" counted once) {share.by_private}."
             + (" Neither is to be followed on so little evidence." if cost.confidence == "low" else "")
         )
+    if share.pool.keeps and share.pool.full:
+        words.append("The pool was full: it may grow as far as memory_limit, the worst case, fits.")
     if share.kept == "evidence":
         words.append(f"It keeps max_children = {share.children} until more is known.")
     else:

@@ -17,7 +17,8 @@ description:
   - The limits of a container and of systemd units count, as do, where asked for, the CPUs and the demand. The limit
     that decides is named.
   - With too little evidence (few requests, idle workers) a pool keeps its current value, and the module says what to
-    measure. A pool that does not exist yet is planned from its C(memory_limit) as the worst case.
+    measure. A pool that does not exist yet is planned from its C(memory_limit) as the worst case; one that was full
+    may grow as far as that allows.
   - The task fails, with the numbers, when not even the smallest number of workers fits.
   - The values returned are always valid for C(php-fpm -t). The module only reads; nothing is written to the host.
 extends_documentation_fragment:

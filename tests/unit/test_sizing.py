@@ -228,6 +228,17 @@ def test_a_kept_pool_leaves_the_others_its_worst_case() -> None:
     assert children(plan) == [4, 19]
 
 
+def test_a_pool_that_was_full_grows_as_far_as_its_worst_case_fits() -> None:
+    idle = cost(1.3, "low", private_bytes=int(1.3 * MIB))
+    full = pool(cost=idle, current=dynamic(5), full=True)
+    plan = plan_host(budget(2048), [full])
+    assert (children(plan), plan.shares[0].binding, plan.shares[0].kept) == ([16], "memory", "")
+    # Never less than it has, and no more than its cap and the CPUs.
+    assert children(plan_host(budget(512), [full])) == [5]
+    assert children(plan_host(budget(2048), [replace(full, max_children=9)])) == [9]
+    assert children(plan_host(budget(2048, cpus=2.0, workers_per_core=4), [full])) == [8]
+
+
 def test_a_kept_pool_is_lowered_when_even_its_idle_workers_do_not_fit() -> None:
     idle = cost(10, "low", private_bytes=10 * MIB)
     plan = plan_host(budget(1000), [pool(cost=idle, current=dynamic(500))])
@@ -330,6 +341,7 @@ def pools_of_a_host(draw: st.DrawFn, with_current: bool = True) -> list[Pool]:
                 max_children=draw(st.none() | st.integers(low, 40)),
                 demand=draw(st.none() | st.builds(Demand, st.floats(0, 50), st.just(1.5), st.just(""))),
                 current=current,
+                full=draw(st.booleans()),
             )
         )
     return found
@@ -395,12 +407,12 @@ def test_more_memory_takes_no_worker_from_anyone(host: Budget, pools: list[Pool]
 def test_a_second_run_changes_nothing(host: Budget, pools: list[Pool]) -> None:
     # A pool that is new and not measured may grow in its first plan only: what it
     # could not use goes to the others when its value is kept.
-    pools = [one for one in pools if one.current or one.cost.confidence == "high"]
+    pools = [replace(one, full=False) for one in pools if one.current or one.cost.confidence == "high"]
     first = plan_host(host, pools)
     # Where not even idle workers fit, the first run lowers kept pools and the second shares anew.
     if not first.feasible or any(share.pool.keeps and share.kept == "" for share in first.shares):
         return
-    second = plan_host(host, [replace(share.pool, current=share.pm) for share in first.shares])
+    second = plan_host(host, [replace(share.pool, current=share.pm, full=False) for share in first.shares])
     assert [share.pm for share in second.shares] == [share.pm for share in first.shares]
 
 
@@ -429,5 +441,5 @@ def test_a_fresh_host_is_stable_at_once(host: Budget, pools: list[Pool]) -> None
     first = plan_host(host, unknown)
     if not first.feasible:
         return
-    second = plan_host(host, [replace(share.pool, current=share.pm) for share in first.shares])
+    second = plan_host(host, [replace(share.pool, current=share.pm, full=False) for share in first.shares])
     assert [share.pm for share in second.shares] == [share.pm for share in first.shares]

@@ -106,3 +106,22 @@ def test_the_text_a_person_reads() -> None:
         "pm = dynamic: starts 18, keeps 9 to 28 idle, at most 91.",
     ]
     assert done["plan"][0]["changed_from"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"status": {"state": "ok", "accepted_conn": 20, "max_children_reached": 1}}, 18),
+        ({"status": {"state": "saturated"}}, 18),
+        ({"status": {"state": "not_configured"}, "queue": {"waiting": 3, "backlog": 511}}, 18),
+        ({"status": {"state": "not_configured"}, "queue": {"waiting": 0, "backlog": 511}}, 5),
+    ],
+)
+def test_a_pool_that_is_full_grows_on_little_evidence(changes: dict[str, object], expected: int) -> None:
+    built = inputs(facts_of(facts_pool(**changes)), Readings(HOST, peaks()), total_memory="3600M")
+    plan = plan_host(built.budget, list(built.pools))
+    # (3600 - 996 - 260.4 - 30) / 128 = 18.07
+    assert plan.shares[0].children == expected
+    words = result(plan)["plan"][0]["reasoning"]
+    full = "The pool was full: it may grow as far as memory_limit, the worst case, fits."
+    assert (full in words) == (expected == 18)

@@ -149,6 +149,7 @@ def test_limits_of_a_slice_count_for_the_unit_and_the_container_does_not(tmp_pat
         "proc/self/mountinfo": V2,
         "proc/1/cgroup": "0::/init.scope\n",
         "sys/fs/cgroup/memory.max": f"{256 * MIB}\n",
+        "sys/fs/cgroup/cpu.max": "50000 100000\n",
         "sys/fs/cgroup/web.slice/memory.max": f"{900 * MIB}\n",
         "sys/fs/cgroup/web.slice/cpu.max": "300000 100000\n",
         "sys/fs/cgroup/web.slice/php.service/memory.max": "max\n",
