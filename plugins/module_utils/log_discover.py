@@ -58,7 +58,25 @@ def discover(host: Host) -> Found:
         where = address(str(pool["listen"].get("address") or ""))
         if where:
             found.listeners[where] = (str(pool["name"]), str(pool.get("version") or ""))
+    _links(host, found)
     return found
+
+
+def _links(host: Host, found: Found) -> None:
+    """Other names of the sockets, such as Debian's /run/php/php-fpm.sock."""
+    for folder in {os.path.dirname(where) for where in found.listeners if where.startswith("/")}:
+        for name in host.listdir(folder):
+            path = posixpath.join(folder, name)
+            target = path
+            for _ in range(8):
+                try:
+                    target = posixpath.normpath(
+                        posixpath.join(posixpath.dirname(target), host.readlink(target))
+                    )
+                except OSError:
+                    break
+            if target in found.listeners:
+                found.listeners.setdefault(path, found.listeners[target])
 
 
 def _nginx(host: Host, found: Found) -> None:
@@ -98,7 +116,7 @@ def error_logs(tree: Tree, prefix: str, built_in: str) -> list[str]:
                 add(directive.args[0])
             walk(directive.block or [])
 
-    walk(tree.directives)
     if built_in and not any(directive.name == "error_log" for directive in tree.directives):
         add(built_in)
+    walk(tree.directives)
     return paths

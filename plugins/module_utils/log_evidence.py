@@ -293,4 +293,6 @@ class Affinity:
 def address(upstream: str) -> str:
     """'/run/php/x.sock' for 'fastcgi://unix:/run/php/x.sock', '127.0.0.1:9000' for TCP."""
     rest = upstream.partition("://")[2] or upstream
-    return rest[5:] if rest.startswith("unix:") else rest
+    path = rest[5:] if rest.startswith("unix:") else rest
+    # The same directory on every Linux with systemd, and on most others.
+    return path[4:] if path.startswith("/var/run/") else path

@@ -42,6 +42,7 @@ def unit(second: int, message: str, ident: str = "systemd[1]") -> str:
     return f"Nov 21 03:{30 + second // 60:02}:{second % 60:02} web1 {ident}: {message}"
 
 
+REFUSED = "connect() to unix:/run/php/php8.2-fpm.sock failed (111: Connection refused)"
 RESET = "recv() failed (104: Connection reset by peer)"
 
 

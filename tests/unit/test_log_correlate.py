@@ -262,6 +262,7 @@ def test_no_event_is_lost_or_counted_twice(resets: int, deaths: int) -> None:
         ("fastcgi://unix:/run/a.sock", "/run/a.sock"),
         ("fastcgi://127.0.0.1:9000", "127.0.0.1:9000"),
         ("unix:/run/a.sock", "/run/a.sock"),
+        ("fastcgi://unix:/var/run/a.sock", "/run/a.sock"),
         ("fastcgi://[::1]:9000", "[::1]:9000"),
         ("", ""),
     ],
