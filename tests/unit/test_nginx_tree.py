@@ -218,6 +218,11 @@ def test_a_tree_is_read_under_the_names_of_its_host(tmp_path: Path, at: str, mai
     ]
 
 
+def test_a_partial_tree_takes_its_main_file_under_the_hosts_name(tmp_path: Path) -> None:
+    top = write(tmp_path, {"/nginx/nginx.conf": f"http {{ {SITE % ('a', 'a')} }}\n"})
+    assert len(gather(root=str(top), config="/etc/nginx/nginx.conf")["locations"]) == 1
+
+
 def test_a_tree_tells_its_build_from_the_program_file(tmp_path: Path) -> None:
     top = write(tmp_path, {"/opt/x.conf": "http { server { location / { fastcgi_pass a:1; } } }\n"})
     (top / "usr/sbin").mkdir(parents=True)
