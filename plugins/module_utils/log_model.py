@@ -74,7 +74,7 @@ class Key(NamedTuple):
     upstream: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moment:
     """Symptoms of one key within one second, or within one minute where no other log has evidence near.
 

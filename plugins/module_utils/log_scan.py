@@ -27,14 +27,15 @@ from ansible_collections.webops.php_stack.plugins.module_utils.log_nginx import 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_time import Clock
 
 # Level info holds one kind of record that matters: a request whose header is too large (400).
+# A name that differs in every line stands in a group of its own, so that the rest of the message repeats.
+# The request line must end as one does: a client may write anything before that. Other lines are taken apart later.
 _LINES = re.compile(
     rb"\n(\d{4}/\d\d/\d\d \d\d:\d\d):(\d\d) "
     rb"\[(error|crit|alert|emerg|info(?=\] \d+#\d+: \*\d+ client (?:sent too|exceeded)))\] \d+#\d+: (?:\*\d+ )?"
-    rb'(?:([^,\n]*), client: [^,\n]*, server: ([^,\n]*), request: "([^\n]*)'
+    rb'(?:((?:(?:open|stat)\(\) )?"[^"\n]*)?([^,\n]*), client: [^,\n]*, server: ([^,\n]*),'
+    rb' request: "([^"\n]*)(?<=HTTP/\d\.\d)"(?:, subrequest: "[^"\n]*")?(?:, upstream: "([^"\n]*))?'
     rb"|([^\n]*(?:\n(?!\d{4}/\d\d/\d\d \d\d:)[^\n]*){0,60}))"
 )
-_UPSTREAM = b'", upstream: "'
-_NAMED = (b'open() "', b'stat() "', b'"/')
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -132,7 +133,7 @@ class Scanner:
         self._since = float("-inf") if since is None else since
         self._until = float("inf") if until is None else until
         self._previous: float | None = None
-        self._keys: dict[tuple[bytes, bytes, bytes], Key] = {}
+        self._keys: dict[tuple[bytes, bytes, bytes, bytes], Key] = {}
         self.unrelated: dict[str, int] = {}
 
     def feed(self, blocks: Iterable[bytes], source: str) -> None:
@@ -144,7 +145,7 @@ class Scanner:
         tallies: dict[tuple[bytes, bytes, bytes], _Tally] = {}
         find = _LINES.findall
         for block in blocks:
-            for stamp, second, level, message, server, tail, odd in find(b"\n" + block):
+            for stamp, second, level, name, message, server, request, upstream, odd in find(b"\n" + block):
                 if stamp != minute or (busy and second != current):
                     self._flush(tallies, start, source)
                     tallies = {}
@@ -163,30 +164,20 @@ class Scanner:
                     if not self._since <= start + int(second) <= self._until:
                         continue
                 if odd:
-                    message, server, tail = _take_apart(odd)
-                whole = message
-                if message.startswith(_NAMED):
-                    # A name of its own in each line: only what stands behind it tells the symptom.
-                    message = b'open() "' + message[message.rfind(b'" ') :]
-                at = tail.find(_UPSTREAM)
-                if at < 0:
-                    upstream = b""
-                elif tail.rfind(_UPSTREAM) == at:
-                    upstream = tail[at + 14 : tail.find(b'"', at + 14)]
-                else:
-                    upstream = split_request(tail)[1]
+                    name, message, server, request, upstream = _take_apart(odd)
                 tally = tallies.get((message, server, upstream))
                 if tally is None:
                     if len(tallies) >= _TALLIES_LIMIT:
                         self._flush(tallies, start, source)
                         tallies = {}
-                    key = self._key(message, level, server, upstream)
-                    tally = _Tally(key, message, _line(stamp, second, level, whole, server, tail), second)
+                    whole = name + message
+                    text = _line(stamp, second, level, whole, server, request, upstream)
+                    tally = _Tally(self._key(whole, level, server, upstream), whole, text, second)
                     tallies[message, server, upstream] = tally
                 tally.count += 1
                 tally.last = second
                 if busy and len(tally.requests) < _REQUESTS_LIMIT:
-                    tally.requests.append(tail[: tail.find(b'"')])
+                    tally.requests.append(request)
         self._flush(tallies, start, source)
 
     def record(self, raw: bytes, when: float, source: str) -> bool:
@@ -202,13 +193,13 @@ class Scanner:
         return True
 
     def _key(self, message: bytes, level: bytes, server: bytes, upstream: bytes) -> Key:
-        known = self._keys.get((message, server, upstream))
+        known = self._keys.get((message, level, server, upstream))
         if known is None:
             if len(self._keys) >= _TALLIES_LIMIT:
                 self._keys.clear()
             symptom = classify(message, level, upstream)
             known = Key(symptom, decode(server), plain_upstream(decode(upstream)))
-            self._keys[message, server, upstream] = known
+            self._keys[message, level, server, upstream] = known
         return known
 
     def _minute(self, stamp: bytes) -> float | None:
@@ -241,21 +232,34 @@ class Scanner:
                 )
 
 
-def _take_apart(odd: bytes) -> tuple[bytes, bytes, bytes]:
-    """(message, server, what follows ``request: "``) of a record with commas or line ends in its message."""
+def _take_apart(odd: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """Name, message, server, request and upstream of a record that is not of the usual form.
+
+    Its message has commas or line ends, its request line has quotes or none of it is there.
+    """
     message, found, tail = odd.rstrip(b"\r\n").partition(b", client: ")
+    name = b""
     if message.startswith((b"limiting ", b"delaying ")):
         message = message.partition(b",")[0]  # then a number of its own in each line
+    elif message.startswith((b'open() "', b'stat() "', b'"')):
+        at = message.rfind(b'"')
+        name, message = message[:at], message[at:]
+    message = message[:_TEXT_LIMIT]
     if not found:
-        return message[:_TEXT_LIMIT], b"", b""
+        return name, message, b"", b"", b""
     _, _, server = tail.partition(b", server: ")
     _, _, request = tail.partition(b', request: "')
-    return message[:_TEXT_LIMIT], server.partition(b",")[0], request
+    line, upstream = split_request(request)
+    return name, message, server.partition(b",")[0], line, upstream
 
 
-def _line(stamp: bytes, second: bytes, level: bytes, message: bytes, server: bytes, tail: bytes) -> bytes:
-    """The record as nginx wrote it, without process numbers and the client's address."""
+def _line(
+    stamp: bytes, second: bytes, level: bytes, message: bytes, server: bytes, request: bytes, upstream: bytes
+) -> bytes:
+    """The record as nginx wrote it, without process numbers, the client's address and its headers."""
     text = b"%s:%s [%s] %s" % (stamp, second, level, message)
-    if tail:
-        text += b', server: %s, request: "%s' % (server, tail)
+    if request:
+        text += b', server: %s, request: "%s"' % (server, request)
+    if upstream:
+        text += b', upstream: "%s"' % upstream
     return text

@@ -9,7 +9,8 @@ Makes three error logs of nginx in a temporary directory and removes them: one
 where every line is a failure, one of many kinds of lines, and one as a busy
 host writes it at level info, with few failures. A second process reads each
 log, so that its memory is its own; grep reads the same log right before it.
-Ends with 1 if a limit is missed.
+Both are measured in processor time, so that other work on the machine does not
+count; `since` in time that passes. Ends with 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,15 +38,14 @@ sys.path.insert(0, sys.argv[1])
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.log_gather import Request, explain
 from ansible_collections.webops.php_stack.plugins.module_utils.log_time import Clock
-since = float(sys.argv[4]) if sys.argv[4] else None
-fpm = [sys.argv[3]] if sys.argv[3] else []
-start = time.perf_counter()
-result = explain(Host(), Request([sys.argv[2]], fpm, since=since), Clock(), time.time())
+since = float(sys.argv[3]) if sys.argv[3] else None
+start, cpu = time.perf_counter(), time.process_time()
+result = explain(Host(), Request([sys.argv[2]], since=since), Clock(), time.time())
 print(json.dumps({
-    "seconds": time.perf_counter() - start,
+    "seconds": time.process_time() - cpu,
+    "wall_seconds": time.perf_counter() - start,
     "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     "events": sum(cause["count"] for cause in result["causes"]),
-    "causes": {cause["id"]: cause["count"] for cause in result["causes"]},
 }))
 """
 
@@ -120,20 +121,22 @@ def write_log(path: Path, kind: str, megabytes: int) -> float:
     return end
 
 
-def read(log: Path, fpm: str = "", since: str = "") -> dict[str, float]:
+def read(log: Path, since: str = "") -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-c", _READ, str(ROOT / ".ansible/collections"), str(log), fpm, since],
+        [sys.executable, "-c", _READ, str(ROOT / ".ansible/collections"), str(log), since],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
 
 
 def grep(log: Path) -> float:
-    start = time.perf_counter()
+    """Seconds of processor time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         ["grep", "-cE", PATTERN, str(log)], stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}
     )
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> int:
@@ -150,7 +153,7 @@ def main() -> int:
             end = write_log(log, kind, args.megabytes)
             grep(log)  # warms the cache for both
             by_grep = min(grep(log) for _ in range(3))
-            whole = read(log)
+            whole = min((read(log) for _ in range(2)), key=lambda run: run["seconds"])
             recent = read(log, since=str(end - 900))
             rows.append({
                 "log": kind,
@@ -159,7 +162,7 @@ def main() -> int:
                 "seconds": whole["seconds"],
                 "ratio": whole["seconds"] / by_grep,
                 "memory_mb": whole["memory_mb"],
-                "since_15m_seconds": recent["seconds"],
+                "since_15m_seconds": recent["wall_seconds"],
                 "events": whole["events"],
             })  # fmt: skip
             log.unlink()
