@@ -114,6 +114,7 @@ def nginx_files(
             {"dir": SITES_ENABLED, "pattern": "*.conf"},
             {"dir": SITES_AVAILABLE, "pattern": "*.conf"},
             {"dir": "/etc/nginx/conf.d", "pattern": "php_stack-*.conf"},
+            {"dir": f"{UNITS}/nginx.service.d", "pattern": DROP_IN},
         ],
         "validate": [{"name": "nginx -t", "command": ["/usr/sbin/nginx", "-t"]}],
     }

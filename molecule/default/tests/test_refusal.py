@@ -11,33 +11,31 @@ testinfra_hosts = ["ansible://php-stack-default-stock"]
 
 SHOP = {"name": "shop", "pm_max_children": 12, "request_timeout": 30}
 BLOG = {"name": "blog", "pm": "ondemand"}
-SITE = {"name": "shop.example.com", "pool": "shop", "root": "/srv/shop", "check_path": "/index.php"}
+SITES = [
+    {
+        "name": "shop.example.com",
+        "pool": "shop",
+        "root": "/srv/shop",
+        "check_path": "/index.php",
+        "long_routes": [{"path": "/export", "timeout": 300}],
+    },
+    {"name": "blog.example.com", "pool": "blog", "root": "/srv/shop", "check_path": "/index.php"},
+]
 
 
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
+        ({"php_fpm_pools": [{**SHOP, "directives": {"bogus": "1"}}, BLOG]}, "unknown entry 'bogus'"),
         (
-            {"php_fpm_pools": [{**SHOP, "directives": {"bogus": "1"}}, BLOG], "nginx_php_sites": [SITE]},
-            "unknown entry 'bogus'",
+            {"php_fpm_pools": [{**SHOP, "user": "nobody-at-all"}, BLOG]},
+            "cannot get uid for user 'nobody-at-all'",
         ),
-        (
-            {"php_fpm_pools": [{**SHOP, "user": "nobody-of-that-name"}, BLOG], "nginx_php_sites": [SITE]},
-            "cannot get uid for user 'nobody-of-that-name'",
-        ),
-        (
-            {"php_fpm_pools": [SHOP, BLOG], "nginx_php_sites": [{**SITE, "extra": "bogus on;"}]},
-            'unknown directive "bogus"',
-        ),
+        ({"nginx_php_sites": [{**SITES[0], "extra": "bogus on;"}, SITES[1]]}, 'unknown directive "bogus"'),
     ],
     ids=["unknown FPM directive", "missing user", "unknown nginx directive"],
 )
 def test_what_a_validator_rejects_is_put_back(host, harden, tree, get, variables, words):
-    # The pools stay as they are, so that only the mistake could change anything.
-    variables["nginx_php_sites"] = [
-        {**site, "long_routes": [{"path": "/export", "timeout": 300}]}
-        for site in variables["nginx_php_sites"]
-    ] + [{"name": "blog.example.com", "pool": "blog", "root": "/srv/shop", "check_path": "/index.php"}]
     before, pid = tree(), host.check_output("systemctl show -P MainPID php8.2-fpm")
     done = harden(variables)
     assert done.returncode != 0
@@ -52,12 +50,13 @@ def test_five_mistakes_are_reported_at_once_and_change_nothing(harden, tree, get
     done = harden(
         {
             "php_fpm_pools": [
-                {"name": "shop", "pm": "dynamicc"},
-                {"name": "blog", "listen": "/run/x.sock", "pm_max_children": 5, "pm_start_servers": 9},
+                {**SHOP, "pm": "dynamicc"},
+                BLOG,
+                {"name": "docs", "listen": "/run/x.sock", "pm_max_children": 5, "pm_start_servers": 9},
                 {"name": "wiki", "listen": "/run/x.sock"},
                 {"name": "old", "version": "5.2"},
             ],
-            "nginx_php_sites": [{**SITE, "pool": "nope"}],
+            "nginx_php_sites": [{**SITES[0], "pool": "nope"}, SITES[1]],
         }
     )
     assert done.returncode != 0
@@ -65,7 +64,7 @@ def test_five_mistakes_are_reported_at_once_and_change_nothing(harden, tree, get
         "5 mistakes",
         "php_fpm_pools[0] (shop): pm: 'dynamicc' is unknown",
         "are out of relation",
-        "php_fpm_pools[2] (wiki): listens on /run/x.sock, as pool blog does",
+        "php_fpm_pools[3] (wiki): listens on /run/x.sock, as pool docs does",
         "PHP 5.2 is neither installed nor offered",
         "pool 'nope' is not in php_fpm_pools",
     ):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+testinfra_hosts = ["ansible://all"]
+
 RELOAD = "/usr/local/sbin/php-fpm-reload"
 
 

@@ -21,7 +21,9 @@ from fpm_reload.master import Listener
 
 # How long a socket may be silent before it is asked whether its workers are busy.
 BUSY_AFTER_SECONDS = 1.0
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where to knock when FPM listens on all addresses
+# Where to knock when FPM listens on all addresses. A host may have no IPv6 address at all, yet
+# FPM listens on [::], which takes IPv4 as well.
+_ANYWHERE = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}
 
 
 def open_path(pid: int, path: str) -> int:
@@ -45,13 +47,7 @@ def connect(pid: int, listener: Listener) -> socket.socket:
     :raises OSError: as connect() does; EAGAIN for a full queue.
     """
     if not listener.path:
-        sock = socket.socket(socket.AF_INET6 if ":" in listener.host else socket.AF_INET)
-        sock.setblocking(False)
-        code = sock.connect_ex((_ANYWHERE.get(listener.host, listener.host), listener.port))
-        if code not in (0, errno.EINPROGRESS):
-            sock.close()
-            raise OSError(code, os.strerror(code))
-        return sock
+        return _connect_tcp(listener)
     sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)
     try:
@@ -67,6 +63,18 @@ def connect(pid: int, listener: Listener) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _connect_tcp(listener: Listener) -> socket.socket:
+    code = errno.EADDRNOTAVAIL
+    for host in _ANYWHERE.get(listener.host, (listener.host,)):
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.setblocking(False)
+        code = sock.connect_ex((host, listener.port))
+        if code in (0, errno.EINPROGRESS):
+            return sock
+        sock.close()
+    raise OSError(code, os.strerror(code))
 
 
 def listening_pid(sock: socket.socket) -> int:
@@ -116,7 +124,10 @@ class Probe:
     def _exchange(self, sock: socket.socket) -> None:
         if self._unsent and _ready(sock, select.POLLOUT):
             self._unsent = self._unsent[sock.send(self._unsent) :]
-        data = sock.recv(65536)
+        try:
+            data = sock.recv(65536)
+        except ConnectionResetError:
+            data = b""
         if not data:
             self.close()
             self.fault = "it hangs up without an answer"
