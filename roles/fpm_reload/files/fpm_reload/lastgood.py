@@ -112,10 +112,10 @@ class LastGood:
         manifest = {}
         for path, kept in files.items():
             digest = hashlib.sha256(kept.content).hexdigest()
-            _write(os.path.join(self._folder, digest), Kept(kept.content, 0, 0, 0o600))
+            _write(os.path.join(self._folder, digest), Kept(kept.content, os.geteuid(), os.getegid(), 0o600))
             manifest[path] = {"sha256": digest, "uid": kept.uid, "gid": kept.gid, "mode": kept.mode}
         text = json.dumps(manifest, indent=2).encode()
-        _write(os.path.join(self._folder, "manifest.json"), Kept(text, 0, 0, 0o600))
+        _write(os.path.join(self._folder, "manifest.json"), Kept(text, os.geteuid(), os.getegid(), 0o600))
         wanted = {entry["sha256"] for entry in manifest.values()} | {"manifest.json"}
         for name in set(os.listdir(self._folder)) - wanted:
             os.unlink(os.path.join(self._folder, name))

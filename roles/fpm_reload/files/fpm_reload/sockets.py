@@ -13,6 +13,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import socket
 import stat
 from dataclasses import dataclass
 
@@ -109,7 +110,7 @@ def mend(pid: int, settings: Settings, listeners: list[Listener]) -> list[str]:
 
 
 def _is_ours(pinned: int, pid: int) -> bool:
-    sock = probe.socket.socket(probe.socket.AF_UNIX)
+    sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)
     try:
         sock.connect(f"/proc/self/fd/{pinned}")
