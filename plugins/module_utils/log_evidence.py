@@ -40,6 +40,12 @@ class Outage:
     end: float | None = None
     evidence: list[Evidence] = field(default_factory=list)
 
+    def latest_end(self) -> float:
+        """FPM's log and a short journal count whole seconds: the end may be later within its second."""
+        if self.end is None:
+            return float("inf")
+        return self.end if self.end % 1 else self.end + 1
+
     def rank(self) -> tuple[int, float, bool]:
         """Orders by how much is explained; a restart and a mere stop by which is the later."""
         order = (*_START_FAILURES, "worker_oom", "start_limit_hit")
@@ -89,13 +95,9 @@ class Index:
         return at < len(self._points) and self._points[at] <= minute + 60 + NEAR
 
     def outages_at(self, first: float, last: float) -> list[Outage]:
-        """Outages that cover any of this time, the best explained first."""
-        hits = [
-            outage
-            for outage in self.outages
-            if outage.start - 1 <= last and (outage.end is None or first <= outage.end + 1)
-        ]
-        return sorted(hits, key=Outage.rank)
+        """Outages that cover any of this time: first those that last beyond it, then the best explained."""
+        hits = [outage for outage in self.outages if outage.start - 1 <= last and first < outage.latest_end()]
+        return sorted(hits, key=lambda outage: (outage.latest_end() <= last + 1, outage.rank()))
 
 
 def _one_instance(items: list[Evidence]) -> None:

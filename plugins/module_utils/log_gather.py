@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Callable
 
 from ansible_collections.webops.php_stack.plugins.module_utils import (
@@ -151,6 +152,9 @@ def explain(host: Host, request: Request, clock: Clock, now: float) -> dict[str,
     :param now: the current time, in seconds; live logs and dates without a year refer to it.
     :returns: causes, timeline, unexplained, unrelated, sources, limits: the module documents them.
     """
+    if request.since is not None:
+        # The logs count whole seconds: an entry of this second may be from its end.
+        request = replace(request, since=float(math.floor(request.since)))
     reader = _Reader(host, request, clock, now)
     report = Report(clock, request.samples)
     unexplained = Unexplained(request.samples)

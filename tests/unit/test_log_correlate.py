@@ -138,6 +138,18 @@ def test_an_outage_explains_what_happens_until_its_end_and_nothing_after() -> No
     assert (top["first"], top["last"]) == ("2026-11-21T03:30:20+00:00", "2026-11-21T03:39:59+00:00")
 
 
+@pytest.mark.parametrize("end", ["14.717", "15.100"])
+def test_an_outage_that_ended_is_not_blamed_for_the_next_one(end: str) -> None:
+    stamp = "2026-11-21T03:30:{}+0000 web1 systemd[1]: "
+    journal = DOWN + lines(
+        stamp.format(end) + "Started php8.2-fpm.service - The PHP 8.2 FastCGI Process Manager.",
+        stamp.format("15.207") + "Stopped php8.2-fpm.service - The PHP 8.2 FastCGI Process Manager.",
+        stamp.format("15.208") + "php8.2-fpm.service: Start request repeated too quickly.",
+    )
+    result = explained(lines(failed(15, MISSING, "connecting to")), journal=journal)
+    assert result["causes"][0]["id"] == "start_limit_hit"
+
+
 def test_a_refused_reload_is_no_outage() -> None:
     journal = lines(
         unit(10, "Reloading php8.2-fpm.service - The PHP 8.2 FastCGI Process Manager..."),

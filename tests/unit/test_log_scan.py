@@ -160,6 +160,11 @@ def test_since_and_until_are_exact_to_the_second() -> None:
     assert (cause["first"], cause["last"]) == ("2026-11-21T03:30:10+00:00", "2026-11-21T03:30:19+00:00")
 
 
+def test_an_entry_of_the_second_in_which_since_falls_counts() -> None:
+    assert counts(explained(lines(failed(10, RESET)), since=NOW - 1800 + 10.9)) == {"upstream_reset": 1}
+    assert counts(explained(lines(failed(10, RESET)), since=NOW - 1800 + 11)) == {}
+
+
 @given(st.integers(0, 3000))
 @settings(max_examples=40)
 def test_bisection_finds_the_first_line(first: int) -> None:
