@@ -109,6 +109,11 @@ class _Reader:
                 source.error = error.strerror or str(error)
                 continue
             start = first(log.head(1 << 14)) if first else None
+            if first and start is None and log.size and first(log.tail()) is None:
+                source.error = (
+                    f"no line begins as in a log of {kind}: nothing in it counts."
+                    " Files that syslog wrote belong in the parameter journal"
+                )
             opened.append((float("-inf") if start is None else start, log, source))
         opened.sort(key=lambda entry: entry[0])
         return [(log, source) for _, log, source in opened]

@@ -137,7 +137,9 @@ causes:
       description: How many events have this cause. Failed requests where any were seen, else entries of the other logs.
       type: int
     failed_requests:
-      description: How many failed requests in nginx's log have this cause.
+      description:
+        - How many failures in nginx's log have this cause.
+        - If nginx tries several servers for one request, each try that fails counts.
       type: int
     share:
       description: RV(causes[].count) as a part of the events of all causes, from 0 to 1.

@@ -250,6 +250,13 @@ def test_logs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert len(result["limits"]) == 5
 
 
+def test_a_log_of_another_kind_is_not_passed_over_in_silence() -> None:
+    result = explained("Nov 21 03:30:41 web1 nginx: " + failed(1, RESET) + "\n")
+    assert result["causes"] == []
+    assert "no line begins as in a log of nginx" in result["limits"][0]
+    assert explained("Nov 21 03:30:41 web1 nginx: x\n" + lines(failed(1, RESET)))["limits"] == []
+
+
 def test_rotated_parts_are_read_where_since_reaches_into_them(tmp_path: Path) -> None:
     (tmp_path / "error.log").write_text(lines(failed(90, RESET)))
     (tmp_path / "error.log.1").write_text(lines(failed(60, RESET)))
