@@ -29,6 +29,16 @@ demo: setup ## break a lab host, harden it, show requests lost before and after
 	@tests/lab/images.sh stack
 	tests/lab/demo.py
 
+test: setup ## run all the tests
+	@tests/lab/images.sh
+	tests/run.py
+
+docs: link ## write the README's tables from the roles' argument_specs
+	@tests/docs.py
+
+build: link ## build the collection's tarball
+	@ansible-galaxy collection build --force
+
 clean: ## remove the lab's containers and images, the caches and .venv
 	@if docker info >/dev/null 2>&1; then
 	  python3 tests/lab/lab.py down --all
@@ -38,4 +48,4 @@ clean: ## remove the lab's containers and images, the caches and .venv
 	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup link lab demo clean
+.PHONY: help setup link lab demo test docs build clean
