@@ -66,7 +66,7 @@ def measure() -> list[tuple[str, tuple[int, int, str]]]:
     rows = []
     for name, result in faults():
         print(
-            f"  {name}: {result[0] - result[1]} of {result[0]} lost {'(' + result[2] + ')' if result[2] else ''}",
+            f"  {name}: {result[0] - result[1]} of {result[0]} lost{' (' + result[2] + ')' if result[2] else ''}",
             flush=True,
         )
         rows.append((name, result))
