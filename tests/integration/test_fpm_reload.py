@@ -1,168 +1,30 @@
 # Copyright (c) 2026, The webops.php_stack maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""php-fpm-reload and its role on a real host: systemd, sudo, PHP-FPM and the faults that people meet."""
+"""php-fpm-reload on a real host: systemd, sudo, PHP-FPM and the faults that people meet."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
-import sys
-import textwrap
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
+from fpm_reload_lab import (
+    LOCKS,
+    NAME,
+    POOL,
+    RELOAD,
+    ROOT,
+    SOCKET,
+    UNIT,
+    Host,
+    host,
+    prepared,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-NAME = "it-fpm-reload"
-RELOAD = "/usr/local/sbin/php-fpm-reload"
-UNIT = "php8.2-fpm"
-SOCKET = "/run/php/php8.2-fpm.sock"
-POOL = "/etc/php/8.2/fpm/pool.d/www.conf"
-LOCKS = "/run/lock/php_stack"
-SETTINGS = {
-    "fpm_reload_versions": ["8.2"],
-    "fpm_reload_deploy_users": [{"user": "deploy", "versions": ["8.2"]}],
-}
-
-
-class Host:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def run(self, command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["docker", "exec", self.name, "bash", "-c", command],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    def ok(self, command: str) -> str:
-        done = self.run(command)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        return done.stdout.strip()
-
-    def start(self, command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["docker", "exec", self.name, "bash", "-c", command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def python(self, source: str) -> str:
-        """Run a script that may use what the role installed."""
-        head = "import sys; sys.path.insert(0, '/usr/local/lib/php_stack')\n"
-        done = subprocess.run(
-            ["docker", "exec", "-i", self.name, "python3", "-"],
-            input=head + textwrap.dedent(source),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def write(self, path: str, content: str) -> None:
-        subprocess.run(
-            ["docker", "exec", "-i", self.name, "sh", "-c", f"cat >'{path}'"],
-            input=content,
-            text=True,
-            check=True,
-        )
-
-    def pool(self, **settings: str) -> None:
-        """Set values in the pool file, later ones over the packaged ones."""
-        lines = "".join(f"{key.replace('__', '.')} = {value}\n" for key, value in settings.items())
-        self.write(POOL, self.ok(f"cat {POOL}.packaged 2>/dev/null || cat {POOL}") + "\n" + lines)
-
-    def until(self, command: str) -> None:
-        """Wait until a command succeeds."""
-        self.ok(f"for i in $(seq 200); do {command} && exit 0; sleep 0.05; done; exit 1")
-
-    def generation(self) -> str:
-        """Changes with each reload and restart."""
-        return self.ok(f"cut -d' ' -f1,22,28 /proc/$(systemctl show -P MainPID {UNIT})/stat")
-
-    def answers(self) -> bool:
-        return self.run(f"php-fpm-probe --quiet {SOCKET}").returncode == 0
-
-
-def lab(*args: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/lab/lab.py"), *args], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def play(
-    folder: Path, host: str, tasks: list[dict[str, Any]], *options: str
-) -> subprocess.CompletedProcess[str]:
-    (folder / "inventory.json").write_text(lab("inventory", host), encoding="utf-8")
-    book = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
-    (folder / "play.json").write_text(json.dumps(book), encoding="utf-8")
-    return subprocess.run(
-        [
-            str(ROOT / ".venv/bin/ansible-playbook"),
-            "-i",
-            str(folder / "inventory.json"),
-            str(folder / "play.json"),
-            *options,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def role(**settings: Any) -> dict[str, Any]:
-    return {
-        "name": "The role",
-        "ansible.builtin.include_role": {"name": "webops.php_stack.fpm_reload"},
-        "vars": {**SETTINGS, **settings},
-    }
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    lab("up", "--name", NAME, "--fresh")
-    host = Host(NAME)
-    try:
-        done = play(tmp_path_factory.mktemp("prepared"), NAME, [role()])
-        assert done.returncode == 0, done.stdout + done.stderr
-        host.ok("useradd -m deploy && useradd -m other")
-        host.ok("mkdir -p /srv/app && cp -a /etc/php/8.2/fpm /root/fpm")
-        # A signal ends a single sleep early.
-        host.write(
-            "/srv/app/sleep.php",
-            "<?php $end = microtime(true) + $_SERVER['QUERY_STRING'] / 1e6;"
-            " while (microtime(true) < $end) { usleep(5000); } echo 'done';\n",
-        )
-        yield host
-    finally:
-        lab("down", "--name", NAME)
-
-
-@pytest.fixture
-def host(prepared: Host) -> Host:
-    """The distribution's configuration, running, and no traces of reloads."""
-    prepared.ok(
-        "rm -rf /etc/php/8.2/fpm /etc/systemd/system/php8.2-fpm.service.d /var/lib/php_stack/last-good"
-        f" /var/lib/php_stack/rejected {LOCKS}; cp -a /root/fpm /etc/php/8.2/fpm; cp {POOL} {POOL}.packaged;"
-        f" systemctl daemon-reload; systemctl reset-failed {UNIT}; systemctl enable -q {UNIT}; systemctl restart {UNIT}"
-    )
-    return prepared
+__all__ = ["host", "prepared"]  # fixtures
 
 
 def test_a_reload_makes_a_new_generation_and_says_so_in_one_line_and_in_the_journal(host: Host) -> None:
@@ -534,120 +396,6 @@ def test_the_callers_environment_and_folder_have_no_say(host: Host) -> None:
     host.ok("printf '#!/bin/sh\\nexit 99\\n' >/home/deploy/systemctl; chmod 755 /home/deploy/systemctl")
     done = host.run(f"cd /home/deploy; PATH=/home/deploy:$PATH PYTHONPATH=/home/deploy {RELOAD} {UNIT}")
     assert (done.returncode, "reloaded in" in done.stdout) == (0, True)
-
-
-# -- the role -------------------------------------------------------------------------------------
-
-
-def recap(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    line = next(line for line in done.stdout.splitlines()[::-1] if "unreachable=" in line)
-    return {key: int(value) for key, value in (pair.split("=") for pair in line.split(":")[1].split())}
-
-
-def nudge(**facts: Any) -> list[dict[str, Any]]:
-    """A change in another role that notifies the topic."""
-    note = [{"name": "Note", "ansible.builtin.set_fact": facts}] if facts else []
-    return [
-        *note,
-        {
-            "name": "Change",
-            "ansible.builtin.command": "true",
-            "changed_when": True,
-            "check_mode": False,
-            "notify": "webops.php_stack reload php-fpm",
-        },
-    ]
-
-
-def test_a_second_run_changes_nothing_and_a_user_who_is_gone_loses_the_rule(
-    host: Host, tmp_path: Path
-) -> None:
-    assert recap(play(tmp_path, NAME, [role()]))["changed"] == 0
-    try:
-        more = play(tmp_path, NAME, [role(fpm_reload_deploy_users=["deploy", "other"])])
-        assert recap(more)["changed"] == 1
-        assert host.run(f"sudo -u other sudo -n -l {RELOAD} {UNIT}").returncode == 0
-        assert recap(play(tmp_path, NAME, [role(fpm_reload_deploy_users=[])], "--check"))["changed"] == 1
-        assert host.run("ls /etc/sudoers.d/php-fpm-reload").returncode == 0
-        assert recap(play(tmp_path, NAME, [role(fpm_reload_deploy_users=[])]))["changed"] == 1
-        assert host.run("ls /etc/sudoers.d/php-fpm-reload").returncode != 0
-        assert host.run(f"sudo -u deploy sudo -n -l {RELOAD} {UNIT}").returncode == 1
-    finally:
-        assert recap(play(tmp_path, NAME, [role()]))["failed"] == 0
-    assert host.ok("stat -c '%U %G %a' /etc/sudoers.d/php-fpm-reload") == "root root 440"
-    assert (
-        host.ok(f"stat -c '%U %G %a' {RELOAD} /usr/local/lib/php_stack/fastcgi.py")
-        == "root root 755\nroot root 644"
-    )
-
-
-def test_all_mistakes_are_reported_at_once_and_nothing_changes(host: Host, tmp_path: Path) -> None:
-    users = ["Root", {"user": "a", "versions": ["7.4"]}, {"usr": 1}, "deploy\n", "x ALL=(ALL) ALL", "a"]
-    before = host.ok("md5sum /etc/sudoers.d/*")
-    done = play(tmp_path, NAME, [role(fpm_reload_deploy_users=users, fpm_reload_units=["php8.2-fpm", "-x"])])
-    assert recap(done)["failed"] == 1
-    message = json.loads(done.stdout.split("FAILED! => ")[1].split("\n\n")[0])["msg"]
-    assert [line.split(":")[0] for line in message[1:]] == [
-        "fpm_reload_units",
-        *(f"fpm_reload_deploy_users[{index}]" for index in range(6)),
-    ]
-    assert host.ok("md5sum /etc/sudoers.d/*") == before
-
-
-def test_a_sudo_rule_file_broken_by_others_keeps_ours_out(host: Host, tmp_path: Path) -> None:
-    host.ok("echo 'nonsense here' >/etc/sudoers.d/zz; chmod 440 /etc/sudoers.d/zz")
-    before = host.ok("md5sum /etc/sudoers.d/php-fpm-reload")
-    done = play(tmp_path, NAME, [role(fpm_reload_deploy_users=["other"])])
-    host.ok("rm /etc/sudoers.d/zz")
-    assert recap(done)["failed"] == 1
-    assert "syntax error" in done.stdout
-    assert host.ok("md5sum /etc/sudoers.d/php-fpm-reload") == before
-
-
-def test_the_handler_reloads_each_pending_unit_once(host: Host, tmp_path: Path) -> None:
-    before = host.generation()
-    host.ok("journalctl --rotate -q; journalctl --vacuum-time=1s -q")
-    done = play(tmp_path, NAME, [role(), *nudge(fpm_reload_pending_units=[UNIT, UNIT]), *nudge()])
-    assert recap(done)["failed"] == 0, done.stdout
-    assert host.generation() != before
-    assert host.ok("journalctl -t php-fpm-reload -o cat | grep -c reloaded") == "1"
-
-
-def test_the_handler_does_nothing_in_check_mode(host: Host, tmp_path: Path) -> None:
-    before = host.generation()
-    assert recap(play(tmp_path, NAME, [role(), *nudge()], "--check"))["failed"] == 0
-    assert host.generation() == before
-
-
-def test_the_handler_fails_the_play_with_fpms_own_words(host: Host, tmp_path: Path) -> None:
-    before = host.generation()
-    host.pool(pm="sometimes")
-    done = play(tmp_path, NAME, [role(), *nudge()])
-    assert recap(done)["failed"] == 1
-    assert "the configuration is invalid, the running PHP-FPM was left alone" in done.stdout
-    assert "invalid process manager" in done.stdout
-    assert host.generation() == before
-
-
-def test_a_fresh_host_passes_check_mode_then_gets_it_all(tmp_path: Path) -> None:
-    name = f"{NAME}-fresh"
-    lab("up", "--name", name, "--image", "host", "--fresh")
-    try:
-        fresh = Host(name)
-        fresh.ok("rm -rf /etc/sudoers.d/php-fpm-reload")
-        checked = play(tmp_path, name, [role(), *nudge()], "--check")
-        assert recap(checked)["failed"] == 0, checked.stdout
-        assert fresh.run(f"ls {RELOAD} {LOCKS}").stdout == ""
-        assert recap(play(tmp_path, name, [role()]))["failed"] == 0
-        assert recap(play(tmp_path, name, [role()]))["changed"] == 0
-        assert fresh.run(f"{RELOAD} {UNIT}").returncode == 4
-        assert fresh.run("php-fpm-probe --quiet /run/php/x.sock").returncode == 10
-        # A reboot empties /run; the lock folder is root's again before any user can log in.
-        subprocess.run(["docker", "restart", name], check=True, capture_output=True)
-        lab("up", "--name", name, "--image", "host")
-        assert fresh.ok(f"stat -c '%U %a' {LOCKS}") == "root 755"
-    finally:
-        lab("down", "--name", name)
 
 
 # -- the race -------------------------------------------------------------------------------------
