@@ -44,7 +44,7 @@ class Correlator:
     def resolve(self, moment: Moment) -> list[Attribution]:
         symptom = moment.key.symptom
         if symptom in _LOST:
-            return self._lost(moment)
+            return self._lost(moment) if moment.exact else [Attribution(symptom, moment.count)]
         if symptom in _NOT_CONNECTED:
             return [self._not_connected(moment)]
         if symptom in _WAITED:
@@ -53,7 +53,7 @@ class Correlator:
             near = self._index.denials.between(moment.when - NEAR, moment.last + NEAR)
             if near:
                 return [_claim("selinux_denied", moment.count, near)]
-        elif symptom.startswith("php_"):
+        elif symptom.startswith("php_") and moment.exact:
             # The same error, which FPM's log repeats.
             same = self._index.php.between(moment.when - NEAR, moment.last + NEAR)
             return [_claim(symptom, moment.count, [item for item in same if item.kind == symptom])]

@@ -23,6 +23,8 @@ SATURATION = 65
 # How long before a timeout FPM may have logged that very request as slow.
 SLOW = 300
 
+_WHOLE_MINUTE = frozenset(range(60))
+
 DEATHS = ("request_terminated", "worker_oom", "worker_crashed", "worker_killed")
 _START_FAILURES = ("config_invalid", "pool_user_missing", "address_in_use")
 _STATE_KINDS = {
@@ -86,18 +88,29 @@ class Index:
         edges = [edge for outage in self.outages for edge in (outage.start, outage.end) if edge is not None]
         # A slow page is in the log long before nginx gives up on it.
         slow = [when + later for when in self.slow.times for later in range(0, SLOW + 60, 60)]
-        points = [*self.deaths.times, *self.cuts.times, *slow, *self.php.times, *edges]
-        self._points = sorted(points)
+        self._minutes = sorted([*edges, *slow])
+        self._points = sorted([*self.deaths.times, *self.cuts.times, *self.php.times])
 
-    def busy(self, minute: float) -> bool:
-        """Whether symptoms within this minute must be told apart by the second."""
-        at = bisect.bisect_left(self._points, minute - NEAR)
-        return at < len(self._points) and self._points[at] <= minute + 60 + NEAR
+    def watched(self, minute: float) -> frozenset[int]:
+        """The seconds of a minute whose symptoms must be told apart; the others may be counted together."""
+        if _between(self._minutes, minute):
+            return _WHOLE_MINUTE
+        seconds: set[int] = set()
+        for point in _between(self._points, minute):
+            near = int(point - minute // 1)
+            seconds.update(range(near - NEAR, near + NEAR + 1))
+        return frozenset(seconds) & _WHOLE_MINUTE
 
     def outages_at(self, first: float, last: float) -> list[Outage]:
         """Outages that cover any of this time: first those that last beyond it, then the best explained."""
         hits = [outage for outage in self.outages if outage.start - 1 <= last and first < outage.latest_end()]
         return sorted(hits, key=lambda outage: (outage.latest_end() <= last + 1, outage.rank()))
+
+
+def _between(times: list[float], minute: float) -> list[float]:
+    """The times in a minute and NEAR it."""
+    first = bisect.bisect_left(times, minute - NEAR - 1)
+    return times[first : bisect.bisect_right(times, minute + 60 + NEAR)]
 
 
 def _one_instance(items: list[Evidence]) -> None:

@@ -208,7 +208,7 @@ def explain(host: Host, request: Request, clock: Clock, now: float) -> dict[str,
         report.failed(moment, correlator.resolve(moment))
 
     current: list[Source | None] = [None]
-    scanner = Scanner(clock, index.busy, emit, unexplained, request.since, request.until)
+    scanner = Scanner(clock, index.watched, emit, unexplained, request.since, request.until)
     for log, source in nginx_files:
         current[0] = source
         scanner.feed(log.blocks(source, nginx_stamp, request.since, request.until, record=b"\n2"), log.path)

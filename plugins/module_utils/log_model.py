@@ -76,10 +76,10 @@ class Key(NamedTuple):
 
 @dataclass
 class Moment:
-    """Symptoms of one key within one second, or within one minute where no other log has evidence near.
+    """Symptoms of one key: ``exact`` of one second, else of all seconds of a minute without evidence near.
 
-    ``requests`` holds raw request lines ('GET /a HTTP/1.1'), only for moments of one second;
-    ``text`` is the first record, raw.
+    ``requests`` holds raw request lines ('GET /a HTTP/1.1') of an exact moment; ``text`` is the first
+    record, raw.
     """
 
     when: float
@@ -89,6 +89,7 @@ class Moment:
     requests: tuple[bytes, ...]
     text: bytes
     source: str
+    exact: bool
 
 
 @dataclass(eq=False)

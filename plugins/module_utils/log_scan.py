@@ -6,8 +6,8 @@
 One compiled expression walks a block of the file: the regular-expression engine
 finds the lines of level error and above at the speed of a memory scan and takes
 them apart; Python sees a tuple for each. Symptoms are counted by key and minute,
-or by key and second in the minutes near which another log holds evidence, since
-only those need to be told apart. Memory does not grow with the log.
+or by key and second near the evidence that another log holds, since only those
+need to be told apart. Memory does not grow with the log.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Tally:
 class Scanner:
     """Feeds on blocks of whole lines, hands out Moments.
 
-    :param busy: tells whether another log holds evidence near a minute (given by its start, in seconds).
+    :param watched: the seconds of a minute (given by its start) near which another log holds evidence.
     :param emit: takes each Moment.
     :ivar unrelated: counts of records that are explained and no failure of the gateway, by word.
     """
@@ -120,14 +120,14 @@ class Scanner:
     def __init__(
         self,
         clock: Clock,
-        busy: Callable[[float], bool],
+        watched: Callable[[float], frozenset[int]],
         emit: Callable[[Moment], None],
         unexplained: Unexplained,
         since: float | None = None,
         until: float | None = None,
     ) -> None:
         self._clock = clock
-        self._busy = busy
+        self._watched = watched
         self._emit = emit
         self._unexplained = unexplained
         self._since = float("-inf") if since is None else since
@@ -140,21 +140,30 @@ class Scanner:
         """Read one log. A block starts and ends at a line's end; the parts of a log come oldest first."""
         minute = current = b""
         start: float | None = None
-        busy = False
+        watched: frozenset[bytes] = frozenset()
+        exact = False
         cut = True
-        tallies: dict[tuple[bytes, bytes, bytes], _Tally] = {}
+        calm: dict[tuple[bytes, bytes, bytes], _Tally] = {}
+        tallies = calm
         find = _LINES.findall
         for block in blocks:
             for stamp, second, level, name, message, server, request, upstream, odd in find(b"\n" + block):
-                if stamp != minute or (busy and second != current):
-                    self._flush(tallies, start, source)
-                    tallies = {}
+                if stamp != minute:
+                    if exact:
+                        self._flush(tallies, start, source, True)
+                    self._flush(calm, start, source, False)
+                    tallies = calm = {}
+                    exact = False
+                    minute, current = stamp, b""
+                    start = self._minute(stamp)
+                    watched = frozenset() if start is None else _as_bytes(self._watched(start))
+                    cut = start is None or start < self._since or start + 60 > self._until
+                if watched and second != current:
+                    if exact:
+                        self._flush(tallies, start, source, True)
                     current = second
-                    if stamp != minute:
-                        minute = stamp
-                        start = self._minute(stamp)
-                        busy = start is not None and self._busy(start)
-                        cut = start is None or start < self._since or start + 60 > self._until
+                    exact = second in watched
+                    tallies = {} if exact else calm
                 if cut:
                     if start is None:
                         self._unexplained.add(
@@ -168,17 +177,19 @@ class Scanner:
                 tally = tallies.get((message, server, upstream))
                 if tally is None:
                     if len(tallies) >= _TALLIES_LIMIT:
-                        self._flush(tallies, start, source)
-                        tallies = {}
+                        self._flush(tallies, start, source, exact)
+                        tallies.clear()
                     whole = name + message
                     text = _line(stamp, second, level, whole, server, request, upstream)
                     tally = _Tally(self._key(whole, level, server, upstream), whole, text, second)
                     tallies[message, server, upstream] = tally
                 tally.count += 1
                 tally.last = second
-                if busy and len(tally.requests) < _REQUESTS_LIMIT:
+                if exact and len(tally.requests) < _REQUESTS_LIMIT:
                     tally.requests.append(request)
-        self._flush(tallies, start, source)
+        if exact:
+            self._flush(tallies, start, source, True)
+        self._flush(calm, start, source, False)
 
     def record(self, raw: bytes, when: float, source: str) -> bool:
         """One record that another log carries (nginx under systemd, syslog); False if it is not nginx's."""
@@ -189,7 +200,7 @@ class Scanner:
         tally = _Tally(key, record.message, raw, b"0")
         tally.count = 1
         tally.requests.append(record.request)
-        self._flush({(b"", b"", b""): tally}, when, source)
+        self._flush({(b"", b"", b""): tally}, when, source, True)
         return True
 
     def _key(self, message: bytes, level: bytes, server: bytes, upstream: bytes) -> Key:
@@ -214,7 +225,7 @@ class Scanner:
         return start
 
     def _flush(
-        self, tallies: dict[tuple[bytes, bytes, bytes], _Tally], start: float | None, source: str
+        self, tallies: dict[tuple[bytes, bytes, bytes], _Tally], start: float | None, source: str, exact: bool
     ) -> None:
         if start is None:
             return
@@ -228,8 +239,14 @@ class Scanner:
             else:
                 first, last = start + int(tally.first), start + int(tally.last)
                 self._emit(
-                    Moment(first, last, tally.key, tally.count, tuple(tally.requests), tally.text, source)
+                    Moment(
+                        first, last, tally.key, tally.count, tuple(tally.requests), tally.text, source, exact
+                    )
                 )
+
+
+def _as_bytes(seconds: frozenset[int]) -> frozenset[bytes]:
+    return frozenset(b"%02d" % second for second in seconds)
 
 
 def _take_apart(odd: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:

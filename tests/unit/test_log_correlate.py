@@ -35,6 +35,15 @@ def test_only_near_evidence_counts(distance: int, cause: str) -> None:
     assert counts(result).get("worker_crashed") == 1
 
 
+def test_only_the_seconds_near_evidence_are_told_apart() -> None:
+    nginx = lines(
+        *(failed(second, RESET) for second in range(60)), *(failed(second, RESET) for second in range(60))
+    )
+    result = explained(nginx, lines(fpm(30, SEGV.format(1)), fpm(45, "Reloading in progress ...", "NOTICE")))
+    # Two a second: one died with the worker, and the five seconds around the reload were cut by it.
+    assert counts(result) == {"upstream_reset": 109, "reload_cut_requests": 10, "worker_crashed": 1}
+
+
 def test_a_dead_worker_explains_one_request() -> None:
     nginx = lines(*(failed(30, RESET) for _ in range(3)))
     assert counts(explained(nginx, lines(fpm(30, SEGV.format(1))))) == {
