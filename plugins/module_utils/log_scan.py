@@ -28,12 +28,13 @@ from ansible_collections.webops.php_stack.plugins.module_utils.log_time import C
 
 # Level info holds one kind of record that matters: a request whose header is too large (400).
 # A name that differs in every line stands in a group of its own, so that the rest of the message repeats.
-# The request line must end as one does: a client may write anything before that. Other lines are taken apart later.
+# The request line must end as one does: a client may write anything before that. Parts have a limit, so that a
+# window's tallies do. Other lines are taken apart later.
 _LINES = re.compile(
     rb"\n(\d{4}/\d\d/\d\d \d\d:\d\d):(\d\d) "
     rb"\[(error|crit|alert|emerg|info(?=\] \d+#\d+: \*\d+ client (?:sent too|exceeded)))\] \d+#\d+: (?:\*\d+ )?"
-    rb'(?:((?:(?:open|stat)\(\) )?"[^"\n]*)?([^,\n]*), client: [^,\n]*, server: ([^,\n]*),'
-    rb' request: "([^"\n]*)(?<=HTTP/\d\.\d)"(?:, subrequest: "[^"\n]*")?(?:, upstream: "([^"\n]*))?'
+    rb'(?:((?:(?:open|stat)\(\) )?"[^"\n]{0,2000})?([^,\n]{0,2000}), client: [^,\n]*, server: ([^,\n]{0,300}),'
+    rb' request: "([^"\n]{0,4000})(?<=HTTP/\d\.\d)"(?:, subrequest: "[^"\n]*")?(?:, upstream: "([^"\n]{0,500})")?'
     rb"|([^\n]*(?:\n(?!\d{4}/\d\d/\d\d \d\d:)[^\n]*){0,60}))"
 )
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
@@ -260,14 +261,14 @@ def _take_apart(odd: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         message = message.partition(b",")[0]  # then a number of its own in each line
     elif message.startswith((b'open() "', b'stat() "', b'"')):
         at = message.rfind(b'"')
-        name, message = message[:at], message[at:]
+        name, message = message[: min(at, _TEXT_LIMIT)], message[at:]
     message = message[:_TEXT_LIMIT]
     if not found:
         return name, message, b"", b"", b""
     _, _, server = tail.partition(b", server: ")
     _, _, request = tail.partition(b', request: "')
     line, upstream = split_request(request)
-    return name, message, server.partition(b",")[0], line, upstream
+    return name, message, server.partition(b",")[0][:300], line[:_TEXT_LIMIT], upstream[:500]
 
 
 def _line(
