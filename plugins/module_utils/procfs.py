@@ -1,0 +1,199 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The port to /proc: PHP-FPM's masters and workers, and the memory of each worker.
+
+A process may end while it is read; it is then left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+_MASTER = re.compile(rb"\S*php-fpm\S*: master process \((.*)\)")
+_WORKER = re.compile(rb"\S*php-fpm\S*: pool (.*)")
+_SOCKET = re.compile(r"socket:\[([0-9]+)\]\Z")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sizes in bytes; all but RSS are None where the kernel does not let us see them."""
+
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    private_bytes: int | None = None
+    shared_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker: its pool's name as FPM wrote it into the process title, its age in seconds."""
+
+    pid: int
+    parent: int
+    pool: str
+    age_seconds: float
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Master:
+    """A running master.
+
+    :param config_file: as FPM was given it; it may be relative.
+    :param binary: the executable; None where not readable.
+    :param unit: the systemd service that it runs in; None where there is none.
+    :param root: the directory in which its files are, "/" unless it runs in a container of its own.
+    :param uid: the user it runs as; None where not readable.
+    """
+
+    pid: int
+    config_file: str
+    binary: str | None
+    unit: str | None
+    root: str
+    uid: int | None
+
+
+@dataclass(frozen=True)
+class Processes:
+    masters: list[Master]
+    workers: list[Worker]
+
+
+def read(proc: str = "/proc") -> Processes:
+    """Find every master and worker that this user can see."""
+    masters: list[Master] = []
+    workers: list[Worker] = []
+    uptime = _uptime(proc)
+    own_namespace = _link(f"{proc}/self/ns/mnt")
+    for name in os.listdir(proc):
+        if not name.isdigit():
+            continue
+        base = f"{proc}/{name}"
+        try:
+            with open(f"{base}/cmdline", "rb", buffering=0) as handle:
+                title = handle.read(4096).rstrip(b"\0 ")
+        except OSError:
+            continue
+        if b"php-fpm" not in title:
+            continue
+        found = _MASTER.fullmatch(title)
+        if found:
+            masters.append(_master(int(name), base, os.fsdecode(found.group(1)), own_namespace))
+            continue
+        found = _WORKER.fullmatch(title)
+        stat = _stat(base) if found else None
+        if found and stat:
+            parent, start, resident = stat
+            pool = os.fsdecode(found.group(1))
+            workers.append(
+                Worker(int(name), parent, pool, round(max(0.0, uptime - start), 2), _memory(base, resident))
+            )
+    masters.sort(key=lambda master: master.pid)
+    workers.sort(key=lambda worker: worker.pid)
+    return Processes(masters, workers)
+
+
+def socket_inodes(pid: int, proc: str = "/proc") -> set[int]:
+    """The inodes of the sockets a process has open; empty where not readable."""
+    folder = f"{proc}/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return set()
+    links = (_link(f"{folder}/{name}") for name in names)
+    matches = (_SOCKET.match(link) for link in links if link)
+    return {int(match.group(1)) for match in matches if match}
+
+
+def listening_inode(worker: int, proc: str = "/proc") -> int | None:
+    """The inode of the socket a worker accepts on: FastCGI hands it over as descriptor 0."""
+    match = _SOCKET.match(_link(f"{proc}/{worker}/fd/0") or "")
+    return int(match.group(1)) if match else None
+
+
+def same_network(pid: int, proc: str = "/proc") -> bool:
+    """Whether a process is in our network namespace; one we may not look at is taken to be."""
+    other = _link(f"{proc}/{pid}/ns/net")
+    return other is None or other == _link(f"{proc}/self/ns/net")
+
+
+def _master(pid: int, base: str, config_file: str, own_namespace: str | None) -> Master:
+    namespace = _link(f"{base}/ns/mnt")
+    elsewhere = namespace is not None and own_namespace is not None and namespace != own_namespace
+    if not config_file.startswith("/"):
+        # The title repeats what was typed; the master does not leave the folder it was typed in.
+        config_file = os.path.normpath(os.path.join(_link(f"{base}/cwd") or "/", config_file))
+    try:
+        uid: int | None = os.stat(base).st_uid
+    except OSError:
+        uid = None
+    return Master(
+        pid,
+        config_file,
+        _link(f"{base}/exe"),
+        None if elsewhere else _unit(base),
+        f"{base}/root" if elsewhere else "/",
+        uid,
+    )
+
+
+def _unit(base: str) -> str | None:
+    try:
+        with open(f"{base}/cgroup", encoding="utf-8", errors="surrogateescape") as handle:
+            lines = handle.read().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        hierarchy, _, path = line.partition(":")[2].partition(":")
+        leaf = path.rsplit("/", 1)[-1]
+        if hierarchy in ("", "name=systemd") and leaf.endswith(".service"):
+            return leaf
+    return None
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def _uptime(proc: str) -> float:
+    with open(f"{proc}/uptime", encoding="ascii") as handle:
+        return float(handle.read().split()[0])
+
+
+def _stat(base: str) -> tuple[int, float, int] | None:
+    """(parent, start in seconds after boot, resident bytes), from /proc/PID/stat."""
+    try:
+        with open(f"{base}/stat", "rb", buffering=0) as handle:
+            # The name in parentheses may hold anything, so count from the last one.
+            fields = handle.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    return int(fields[1]), int(fields[19]) / ticks, int(fields[21]) * page
+
+
+def _memory(base: str, resident: int) -> Memory:
+    try:
+        with open(f"{base}/smaps_rollup", "rb", buffering=0) as handle:
+            lines = handle.read(8192).splitlines()[1:]
+    except OSError:
+        return Memory(resident)
+    sizes = {}
+    for line in lines:
+        name, _, rest = line.partition(b":")
+        sizes[name] = int(rest.split()[0]) * 1024
+    if b"Pss" not in sizes:
+        return Memory(resident)
+    return Memory(
+        sizes[b"Rss"],
+        sizes[b"Pss"],
+        sizes[b"Private_Clean"] + sizes[b"Private_Dirty"],
+        sizes[b"Shared_Clean"] + sizes[b"Shared_Dirty"],
+    )
