@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Builds the lab's images, each once: an image is rebuilt only when what it is
 # made from has changed (its inputs' hash is a label on it).
-#   images.sh NAME...    host (bare Debian), stack (nginx and PHP-FPM); all by default
-#   images.sh --remove   every image made here
+#   images.sh NAME[:SUITE]...   host (bare Debian), stack (nginx and PHP-FPM) or
+#                               twin (stack with a second PHP version); of bookworm
+#                               by default, or of bullseye or trixie. All of them
+#                               where no name is given.
+#   images.sh --remove          every image made here
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -28,20 +31,31 @@ base() { # SUITE: the distribution's image, from a registry or from its packages
     || die "mmdebstrap failed; see .cache/lab/mmdebstrap-$suite.log"
 }
 
-build() { # FOLDER TAG PARENT-TAG
-  local folder=$here/images/$1 tag=$2 parent=$3 hash
+build() { # NAME SUITE PHP-VERSION PARENT-TAG
+  local folder=$here/images/$1 tag=php-stack-$1:$2 parent=$4 hash log=.cache/lab/build-$1-$2.log
   hash=$( { cat "$folder"/*; docker image inspect -f '{{.Id}}' "$parent"; } | sha256sum | cut -c1-16)
   [ "$(docker image inspect -f "{{index .Config.Labels \"$label\"}}" "$tag" 2>/dev/null || true)" = "$hash" ] && return
   say "php_stack: building $tag"
-  docker build -t "$tag" --label "$label=$hash" "$folder" >".cache/lab/build-$1.log" 2>&1 \
-    || { tail -n 20 ".cache/lab/build-$1.log" >&2; die "building $tag failed; see .cache/lab/build-$1.log"; }
+  docker build -t "$tag" --label "$label=$hash" --build-arg "SUITE=$2" --build-arg "PHP=$3" "$folder" >"$log" 2>&1 \
+    || { tail -n 20 "$log" >&2; die "building $tag failed; see $log"; }
 }
 
-image() {
-  case "$1" in
-    host) base bookworm; build host php-stack-host:bookworm debian:bookworm ;;
-    stack) image host; build stack php-stack-stack:bookworm php-stack-host:bookworm ;;
-    *) die "no image is called $1 (host, stack)" ;;
+image() { # NAME[:SUITE]
+  local name=${1%%:*} suite=bookworm php
+  case "$1" in *:*) suite=${1#*:} ;; esac
+  case "$suite" in
+    bullseye) php=7.4 ;;
+    bookworm) php=8.2 ;;
+    trixie) php=8.4 ;;
+    *) die "no image is made of $suite (bullseye, bookworm, trixie)" ;;
+  esac
+  case "$name" in
+    host) base "$suite"; build host "$suite" "$php" "debian:$suite" ;;
+    stack) image "host:$suite"; build stack "$suite" "$php" "php-stack-host:$suite" ;;
+    # Its second version is bullseye's.
+    twin) [ "$suite" = bookworm ] || die "twin is made of bookworm only"
+      image stack; build twin "$suite" "$php" php-stack-stack:bookworm ;;
+    *) die "no image is called $name (host, stack, twin)" ;;
   esac
 }
 
@@ -54,6 +68,6 @@ remove() {
 
 case "${1:-}" in
   --remove) remove ;;
-  "") image stack ;;
+  "") for n in twin stack:bullseye stack:trixie; do image "$n"; done ;;
   *) for n in "$@"; do image "$n"; done ;;
 esac

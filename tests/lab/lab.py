@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lab hosts: containers with systemd as PID 1.
 
-    lab.py up [--name NAME] [--image stack|host] [--memory 1g] [--fresh]
+    lab.py up [--name NAME] [--image stack|host|twin] [--suite bookworm|bullseye|trixie] [--memory 1g] [--fresh]
     lab.py down [--name NAME | --all]
     lab.py inventory NAME...          an Ansible inventory on standard output
 
@@ -21,6 +21,7 @@ import sys
 
 LABEL = "org.webops.php-stack.lab"
 DEFAULT_NAME = "php-stack-lab"
+DEFAULT_SUITE = "bookworm"
 # What systemd needs in a container where --privileged is refused.
 RUN_OPTIONS = [
     "--cap-add", "SYS_ADMIN",
@@ -55,15 +56,23 @@ def wait_booted(name: str) -> None:
     sys.exit(f"php_stack: the lab host {name} did not boot: {done.stdout.strip()} {done.stderr.strip()}")
 
 
-def up(name: str, image: str, memory: str | None, fresh: bool) -> None:
+def enable_ipv6(name: str) -> None:
+    """Give the host ::1, which the engine leaves out; a kernel without IPv6 has none to give."""
+    docker("exec", name, "sh", "-c",
+           "mount -o remount,bind,rw /proc/sys && echo 0 >/proc/sys/net/ipv6/conf/lo/disable_ipv6;"
+           " mount -o remount,bind,ro /proc/sys", check=False)  # fmt: skip
+
+
+def up(name: str, image: str, memory: str | None, fresh: bool, suite: str = DEFAULT_SUITE) -> None:
     if fresh:
         docker("rm", "-f", "-v", name, check=False)
     if not running(name):
         docker("rm", "-f", "-v", name, check=False)
         options = [*RUN_OPTIONS, *(["--memory", memory, "--memory-swap", memory] if memory else [])]
         docker("run", "-d", "--name", name, "--hostname", name, "--label", LABEL, *options,
-               f"php-stack-{image}:bookworm")  # fmt: skip
+               f"php-stack-{image}:{suite}")  # fmt: skip
     wait_booted(name)
+    enable_ipv6(name)
 
 
 def down(names: list[str]) -> None:
@@ -85,6 +94,7 @@ def main() -> None:
     command = commands.add_parser("up")
     command.add_argument("--name", default=DEFAULT_NAME)
     command.add_argument("--image", default="stack")
+    command.add_argument("--suite", default=DEFAULT_SUITE)
     command.add_argument("--memory")
     command.add_argument("--fresh", action="store_true")
     command = commands.add_parser("down")
@@ -94,7 +104,7 @@ def main() -> None:
     command.add_argument("names", nargs="+")
     args = parser.parse_args()
     if args.command == "up":
-        up(args.name, args.image, args.memory, args.fresh)
+        up(args.name, args.image, args.memory, args.fresh, args.suite)
     elif args.command == "down":
         names = docker("ps", "-aq", "--filter", f"label={LABEL}").stdout.split() if args.all else [args.name]
         down(names)
