@@ -234,7 +234,7 @@ class _Reader:
     def set_array(self, statement: Statement, path: str, line: int, text: str) -> None:
         name, key, value = statement.name, statement.key, statement.value
         try:
-            self.check_array(name, key, value)
+            pool = self.pool_of_array(name, key, value)
             if value is not None:
                 if name in ("php_flag", "php_admin_flag"):
                     value = "1" if convert(Directive(name, "bool"), value) else "0"
@@ -243,21 +243,20 @@ class _Reader:
         except ValueError as error:
             self.refuse(path, line, f"{name}[{key}]: {error}")
             return
-        assert self.pool is not None
         setting = Setting(value, path, line, unresolved=_raw(text) if value is None else None)
         if name == "access.suppress_path":
-            index = sum(1 for known in self.pool.settings if known.startswith("access.suppress_path["))
-            self.pool.settings[f"access.suppress_path[{index}]"] = setting
+            index = sum(1 for known in pool.settings if known.startswith("access.suppress_path["))
+            pool.settings[f"access.suppress_path[{index}]"] = setting
             return
         kept = f"{ARRAYS[name]}[{key}]"
-        first = self.pool.settings.setdefault(kept, setting)
+        first = pool.settings.setdefault(kept, setting)
         if first is not setting and first.value != value:
             where = f"{first.file}:{first.line}"
             self.config.warnings.append(
                 Problem(path, line, f"{kept} has no effect: the first value, at {where}, wins in FPM")
             )
 
-    def check_array(self, name: str, key: str, value: str | None) -> None:
+    def pool_of_array(self, name: str, key: str, value: str | None) -> Pool:
         if self.pool is None:
             raise ValueError("arrays are not allowed in [global]")
         if name not in ARRAYS:
@@ -273,6 +272,7 @@ class _Reader:
             raise ValueError("the key between the brackets is missing")
         elif name == "env" and value == "":
             raise ValueError("the value is empty")
+        return self.pool
 
 
 def _raw(text: str) -> str:

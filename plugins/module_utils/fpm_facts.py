@@ -319,7 +319,7 @@ def _add_status(gathered: list[_PoolFacts], status: bool, timeout: float) -> Non
     """Ask all pools that can be asked, at once, and put the answers into their facts."""
     asked = [pool for pool in gathered if pool.question is not None] if status else []
     for pool in gathered:
-        state, _, reason = pool.because.partition(": ")
+        state, _sep, reason = pool.because.partition(": ")
         pool.facts["status"] = {"state": state, "reason": reason}
         if pool.question is not None:
             pool.facts["status"] = {"state": "unknown", "reason": "it was not asked"}

@@ -43,7 +43,7 @@ def endpoint(listen: str | None) -> Endpoint | None:
         return None
     if not is_tcp(listen):
         return Endpoint("unix", path=listen)
-    host, _, port = listen.rpartition(":")
+    host, _sep, port = listen.rpartition(":")
     host = host.strip("[]")
     if not port.isdigit() or not 0 < int(port) < 65536:
         return None

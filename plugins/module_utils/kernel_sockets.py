@@ -113,7 +113,7 @@ def parse_inet(message: bytes) -> Listener:
     family = _INET.unpack_from(message)[0]
     (port,) = struct.unpack_from("!H", message, 4)
     address = message[8:12] if family == socket.AF_INET else message[8:24]
-    _, waiting, backlog, _, inode = _INET_TAIL.unpack_from(message, 52)
+    _unused, waiting, backlog, _unused, inode = _INET_TAIL.unpack_from(message, 52)
     return Listener("tcp", "", socket.inet_ntop(family, address), port, inode, waiting, backlog)
 
 
@@ -133,7 +133,7 @@ def parse_ss(line: str) -> Listener | None:
     if words[:1] == ["u_str"] and len(words) > 5 and words[4].startswith("/"):
         return Listener("unix", words[4], "", 0, int(words[5]), int(words[2]), int(words[3]))
     if words[:1] == ["LISTEN"] and len(words) > 4:
-        address, _, port = words[3].rpartition(":")
+        address, _sep, port = words[3].rpartition(":")
         address = address.strip("[]").partition("%")[0]
         inode = next((int(word[4:]) for word in words if word.startswith("ino:")), 0)
         return Listener(

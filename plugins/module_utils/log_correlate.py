@@ -73,7 +73,7 @@ class Correlator:
                 distance = abs(int(death.when or 0) - int(moment.when))
                 fitting.append((_stranger(death, requests), -fit, DEATHS.index(death.kind), distance, death))
         fitting.sort(key=lambda entry: entry[:4])
-        for *_, death in fitting:
+        for *_unused, death in fitting:
             if not left:
                 break
             taken = min(left, death.room)

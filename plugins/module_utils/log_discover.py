@@ -68,7 +68,7 @@ def _links(host: Host, found: Found) -> None:
         for name in host.listdir(folder):
             path = posixpath.join(folder, name)
             target = path
-            for _ in range(8):
+            for _turn in range(8):
                 try:
                     target = posixpath.normpath(
                         posixpath.join(posixpath.dirname(target), host.readlink(target))

@@ -62,8 +62,8 @@ class ByTime:
     def __init__(self, items: Iterable[Evidence]) -> None:
         timed = [(item.when, item) for item in items if item.when is not None]
         timed.sort(key=lambda pair: pair[0])
-        self.times = [when for when, _ in timed]
-        self.items = [item for _, item in timed]
+        self.times = [when for when, _unused in timed]
+        self.items = [item for _unused, item in timed]
 
     def between(self, first: float, last: float) -> list[Evidence]:
         return self.items[bisect.bisect_left(self.times, first) : bisect.bisect_right(self.times, last)]
@@ -129,7 +129,7 @@ def _outages(items: list[Evidence]) -> list[Outage]:
         if (item.kind in _STATE_KINDS or item.kind == "init_failed") and item.when is not None:
             stories.setdefault((item.source, item.instance), []).append(item)
     outages = []
-    for (_, instance), story in stories.items():
+    for (_unused, instance), story in stories.items():
         outages.extend(_story(story, instance))
     return sorted(outages, key=lambda outage: outage.start)
 
@@ -286,7 +286,7 @@ class Affinity:
         return self._known[asked]
 
     def _judge(self, instance: str, pool: str, upstream: str) -> int:
-        scheme, found, _ = upstream.partition("://")
+        scheme, found, _sep = upstream.partition("://")
         if found and scheme != "fastcgi":
             return -1
         where = address(upstream)

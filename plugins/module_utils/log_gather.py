@@ -116,7 +116,7 @@ class _Reader:
                 )
             opened.append((float("-inf") if start is None else start, log, source))
         opened.sort(key=lambda entry: entry[0])
-        return [(log, source) for _, log, source in opened]
+        return [(log, source) for _unused, log, source in opened]
 
     def fpm(self, log: LogFile, source: Source) -> Iterable[Evidence]:
         stamp = _stamp(log_fpm.first_stamp, self._clock)
@@ -169,8 +169,8 @@ def explain(host: Host, request: Request, clock: Clock, now: float) -> dict[str,
 
     nginx_files = reader.files("nginx", request.nginx_error_log, nginx_stamp)
     fpm_files = reader.files("fpm", request.fpm_log, fpm_stamp)
-    anchors = [nginx_stamp(log.tail(1 << 13)) for log, _ in nginx_files]
-    anchors += [fpm_stamp(log.tail(1 << 13)) for log, _ in fpm_files]
+    anchors = [nginx_stamp(log.tail(1 << 13)) for log, _unused in nginx_files]
+    anchors += [fpm_stamp(log.tail(1 << 13)) for log, _unused in fpm_files]
     anchor = max((when for when in anchors if when is not None), default=None)
 
     nginx_records: list[tuple[bytes, float, str]] = []

@@ -81,7 +81,7 @@ def read_log(blocks: Iterable[bytes], source: str, clock: Clock, boot: float | N
 
 def _wall(text: str, clock: Clock) -> float | None:
     """The instant of 'Sat Nov 21 02:29:50 2026' (dmesg -T)."""
-    _, month, day, time, year = text.split()
+    _weekday, month, day, time, year = text.split()
     hour, minute, second = (int(part) for part in time.split(":"))
     try:
         return clock.epoch((int(year), MONTHS.get(month, 0), int(day), hour, minute)) + second

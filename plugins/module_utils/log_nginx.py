@@ -232,6 +232,6 @@ def parse_record(text: bytes) -> Record | None:
     if not found:
         return Record(stamp, level, rest, b"", b"", b"")
     server = _SERVER.match(tail)
-    _, _, request = tail.partition(b', request: "')
+    _head, _head, request = tail.partition(b', request: "')
     line, upstream = split_request(request)
     return Record(stamp, level, message, server[1] if server else b"", line, upstream)

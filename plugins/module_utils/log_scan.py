@@ -265,8 +265,8 @@ def _take_apart(odd: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     message = message[:_TEXT_LIMIT]
     if not found:
         return name, message, b"", b"", b""
-    _, _, server = tail.partition(b", server: ")
-    _, _, request = tail.partition(b', request: "')
+    _head, _head, server = tail.partition(b", server: ")
+    _head, _head, request = tail.partition(b', request: "')
     line, upstream = split_request(request)
     return name, message, server.partition(b",")[0][:300], line[:_TEXT_LIMIT], upstream[:500]
 

@@ -56,11 +56,13 @@ def describe(tree: Tree, built: Build) -> dict[str, Any]:
     for server in shared.servers:
         described = _server(server)
         servers.append(described)
-        passing = [level for level in server.walk() if _pass_of(level) is not None]
+        passing = [(level, own) for level in server.walk() for own in [_pass_of(level)] if own is not None]
         if passing:
             referred = references(server)
-            for level in passing:
-                locations.append(_location(level, described, referred.get(id(level), []), upstreams, built))
+            for level, own in passing:
+                locations.append(
+                    _location(level, own, described, referred.get(id(level), []), upstreams, built)
+                )
     used = {target["via"] for location in locations for target in location["targets"]}
     for upstream in upstreams.values():
         upstream["used_by_fastcgi"] = upstream["name"] in used
@@ -196,6 +198,7 @@ def _title(level: Level) -> str:
 
 def _location(
     level: Level,
+    passing: Directive,
     server: dict[str, Any],
     referred: list[dict[str, Any]],
     upstreams: dict[str, dict[str, Any]],
@@ -204,16 +207,12 @@ def _location(
     named = level
     while named.kind in (IF_LOCATION, LIMIT_EXCEPT) and named.parent is not None:
         named = named.parent
-    assert level.directive is not None
-    assert named.directive is not None
     inside: list[str] = []
     outer = level.parent
     while outer is not None and outer.kind != SERVER:
         inside.insert(0, _title(outer))
         outer = outer.parent
-    match = match_of(named.directive)
-    passing = _pass_of(level)
-    assert passing is not None
+    match = match_of(named.opening)
     return {
         "server_names": server["server_names"],
         "listen": [item["address"] for item in server["listen"]],
@@ -224,8 +223,8 @@ def _location(
         "modifier": match.modifier,
         "match": match.pattern,
         "inside": inside,
-        "file": level.directive.file,
-        "line": level.directive.line,
+        "file": level.opening.file,
+        "line": level.opening.line,
         "fastcgi_pass": {
             "value": passing.args[0],
             "file": passing.file,

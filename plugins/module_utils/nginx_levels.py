@@ -63,6 +63,13 @@ class Level:
         self.access: list[Directive] = []
         self._settings: dict[str, dict[str, Any]] = {}
 
+    @property
+    def opening(self) -> Directive:
+        """The directive that opens it, as one opens every level below http."""
+        if self.directive is None:
+            raise LookupError(f"no directive opens {self.kind}")
+        return self.directive
+
     def walk(self) -> Iterator[Level]:
         """This level and all inside, in the order of the file."""
         yield self

@@ -148,7 +148,7 @@ def _unit(base: str) -> str | None:
     except OSError:
         return None
     for line in lines:
-        hierarchy, _, path = line.partition(":")[2].partition(":")
+        hierarchy, _sep, path = line.partition(":")[2].partition(":")
         leaf = path.rsplit("/", 1)[-1]
         if hierarchy in ("", "name=systemd") and leaf.endswith(".service"):
             return leaf
@@ -187,7 +187,7 @@ def _memory(base: str, resident: int) -> Memory:
         return Memory(resident)
     sizes = {}
     for line in lines:
-        name, _, rest = line.partition(b":")
+        name, _sep, rest = line.partition(b":")
         sizes[name] = int(rest.split()[0]) * 1024
     if b"Pss" not in sizes:
         return Memory(resident)

@@ -71,7 +71,7 @@ def parse_show(output: str) -> dict[str, dict[str, str]]:
     for block in output.split("\n\n"):
         unit: dict[str, str] = {}
         for line in block.splitlines():
-            key, _, value = line.partition("=")
+            key, _sep, value = line.partition("=")
             unit[key] = f"{unit[key]}\n{value}" if key in unit else value
         if unit.get("Id") and unit.get("LoadState", "loaded") != "not-found":
             units[unit["Id"]] = unit

@@ -136,7 +136,7 @@ def test_who_waits_reloads_again_unless_a_reload_started_after_it_asked(host: Ho
     held = f"exec 9>{LOCKS}/{UNIT}.lock; flock 9;"
     host.ok(f"mkdir -p {LOCKS}")
     before = host.generation()
-    calls = [host.start(f"{RELOAD} {UNIT}") for _ in range(2)]
+    calls = [host.start(f"{RELOAD} {UNIT}") for _turn in range(2)]
     for call in calls:
         assert call.wait() == 0
     first = host.generation()
@@ -220,7 +220,7 @@ def test_reloads_under_load_lose_no_request(host: Host, reload: str) -> None:
 def test_a_saturated_pool_counts_as_answering_and_does_not_hold_the_caller_up(host: Host) -> None:
     host.pool(pm="static", pm__max_children="2")
     host.ok(f"{RELOAD} {UNIT}")
-    slow = [host.start(request(6_000_000)) for _ in range(6)]
+    slow = [host.start(request(6_000_000)) for _turn in range(6)]
     host.until(f"[ $(grep -c ' 03 [1-9][0-9]* {SOCKET}' /proc/net/unix) -ge 2 ]")
     began = time.monotonic()
     done = host.run(f"{RELOAD} {UNIT}")

@@ -42,11 +42,11 @@ def explain(inventory: Path, **params: Any) -> dict[str, Any]:
     done = subprocess.run(
         [str(ROOT / ".venv/bin/ansible"), "-i", str(inventory), "all", "-m", "webops.php_stack.gateway_log_info",
          "-a", json.dumps(params)],
-        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "json"},
+        check=False, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "json"},
     )  # fmt: skip
     start = done.stdout.find("{")
     assert start >= 0, done.stdout + done.stderr
-    answer, _ = json.JSONDecoder().raw_decode(done.stdout[start:])
+    answer, _unused = json.JSONDecoder().raw_decode(done.stdout[start:])
     result: dict[str, Any] = answer["plays"][0]["tasks"][0]["hosts"][NAME] if "plays" in answer else answer
     assert "msg" not in result, result
     return result

@@ -355,7 +355,7 @@ def test_the_client_gets_what_cgi_fcgi_gets(host, path, query):
     variables = {"SCRIPT_NAME": path, "SCRIPT_FILENAME": path, "QUERY_STRING": query, "REQUEST_METHOD": "GET"}
     environment = [f"{name}={value}" for name, value in variables.items()]
     theirs = in_host("env", *environment, "cgi-fcgi", "-bind", "-connect", "/run/php/unix.sock").stdout
-    head, _, body = theirs.replace("\r\n", "\n").partition("\n\n")
+    head, _sep, body = theirs.replace("\r\n", "\n").partition("\n\n")
     headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in head.splitlines()}
     status = headers.get("status", "200").split(" ")[0]
     assert ours == [status, *sorted(headers), *body[:15].splitlines()]

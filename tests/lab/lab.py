@@ -33,7 +33,7 @@ RUN_OPTIONS = [
 
 
 def docker(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True)
+    done = subprocess.run(["docker", *args], check=False, capture_output=True, text=True)
     if check and done.returncode != 0:
         sys.exit(f"php_stack: docker {args[0]} failed: {done.stderr.strip()}")
     return done
@@ -46,7 +46,7 @@ def running(name: str) -> bool:
 
 def wait_booted(name: str) -> None:
     """Wait until systemd has finished booting; a failed unit is the caller's business."""
-    for _ in range(50):
+    for _turn in range(50):
         # exec fails, and --wait has nothing to wait for, until PID 1 listens on D-Bus.
         done = docker("exec", name, "sh", "-c",
                       "for i in $(seq 100); do [ -S /run/systemd/private ] && break; sleep 0.1; done;"

@@ -135,7 +135,7 @@ def decode_pairs(data):
 
 def decode_request(data):
     records = list(split_records(data))
-    kinds = [kind for kind, _ in records]
+    kinds = [kind for kind, _unused in records]
     assert records[0] == (BEGIN, b"\0\1\0\0\0\0\0\0")
     assert kinds == [BEGIN] + [PARAMS] * kinds.count(PARAMS) + [STDIN] * kinds.count(STDIN)
     for stream in (PARAMS, STDIN):

@@ -52,7 +52,7 @@ def serve(tmp_path):
         def loop():
             while True:
                 try:
-                    connection, _ = listener.accept()
+                    connection, _peer = listener.accept()
                 except OSError:
                     return
                 threading.Thread(target=run, args=(connection,), daemon=True).start()
@@ -198,7 +198,7 @@ def test_a_full_queue_does_not_block(tmp_path):
 
 def test_a_full_tcp_queue_ends_at_the_connect_timeout():
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        filler = [socket.socket() for _ in range(4)]
+        filler = [socket.socket() for _turn in range(4)]
         for sock in filler:
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())

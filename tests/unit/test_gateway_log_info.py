@@ -28,6 +28,7 @@ def run(**params: Any) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, str(MODULE)],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": params}),
+        check=False,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / ".ansible/collections"), "TZ": "UTC"},
@@ -57,7 +58,7 @@ def test_the_documentation_names_every_key_that_is_returned() -> None:
     spec: dict[str, Any] = {}
     exec(MODULE.read_text().split("from ansible.module_utils")[0], spec)
     documented = yaml.safe_load(spec["RETURN"])
-    _, result = run(**logs("terminate_timeout"))
+    _code, result = run(**logs("terminate_timeout"))
     assert set(documented) == set(result) - {"invocation"}
     for key in ("causes", "sources"):
         assert set(documented[key]["contains"]) == set(result[key][0])
@@ -95,9 +96,9 @@ def test_a_log_that_cannot_be_read_is_a_warning_and_the_rest_still_counts() -> N
 def test_the_time_zone_of_the_logs(tmp_path: Path) -> None:
     log = tmp_path / "error.log"
     log.write_text(lines(failed(1, "recv() failed (104: x)")))
-    _, result = run(nginx_error_log=[str(log)], time_zone="Europe/Berlin")
+    _code, result = run(nginx_error_log=[str(log)], time_zone="Europe/Berlin")
     assert result["causes"][0]["first"] == "2026-11-21T03:30:01+01:00"
-    _, result = run(nginx_error_log=[str(log)], time_zone="Europe/Berlin", since="2026-11-21T02:31:00Z")
+    _code, result = run(nginx_error_log=[str(log)], time_zone="Europe/Berlin", since="2026-11-21T02:31:00Z")
     assert result["causes"] == []
 
 

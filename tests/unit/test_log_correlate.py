@@ -45,7 +45,7 @@ def test_only_the_seconds_near_evidence_are_told_apart() -> None:
 
 
 def test_a_dead_worker_explains_one_request() -> None:
-    nginx = lines(*(failed(30, RESET) for _ in range(3)))
+    nginx = lines(*(failed(30, RESET) for _turn in range(3)))
     assert counts(explained(nginx, lines(fpm(30, SEGV.format(1))))) == {
         "upstream_reset": 2,
         "worker_crashed": 1,

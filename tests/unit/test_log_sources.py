@@ -99,7 +99,7 @@ def test_fpm(message: str, kind: str, pool: str, pid: int) -> None:
     (found,) = fpm_evidence(f"[21-Nov-2026 03:30:41] {message}\n")
     assert (found.kind, found.pool, found.pid, found.when, found.instance) == (kind, pool, pid, AT, "8.2")
     # As syslog and the journal carry it: another form of the level, and no time in the message.
-    level, _, rest = message.partition(": ")
+    level, _sep, rest = message.partition(": ")
     syslog = f"Nov 21 03:30:41 web1 php-fpm8.2[5]: [{level}] {rest}\n"
     assert [(item.kind, item.pool, item.when) for item in journal_evidence(syslog)] == [(kind, pool, AT)]
 

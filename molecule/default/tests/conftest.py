@@ -89,7 +89,7 @@ def harden(host):
         return subprocess.run(
             ["ansible-playbook", "-i", inventory, "--limit", name, "-e", json.dumps(variables or {}), *options,
              str(CHECKOUT / "playbooks/harden-php-stack.yml")],
-            capture_output=True, text=True, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            check=False, capture_output=True, text=True, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         )  # fmt: skip
 
     return run

@@ -33,7 +33,7 @@ def test_a_killed_master_comes_back_by_itself(host, answers_again):
 
 
 def test_more_crashes_than_the_start_limit_allows_are_healed(host, answers_again):
-    for _ in range(6):
+    for _turn in range(6):
         host.check_output("kill -KILL $(systemctl show -P MainPID php8.2-fpm)")
         answers_again(10)
     assert host.service("php8.2-fpm").is_running

@@ -37,7 +37,7 @@ def serve(name: str, replies: list[bytes]) -> None:
 
     def loop() -> None:
         for number in range(10**6):
-            connection, _ = listener.accept()
+            connection, _peer = listener.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(replies[min(number, len(replies) - 1)])

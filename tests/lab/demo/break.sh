@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Breaks a stock Debian host in six of the ways that people meet. Runs on the lab host.
 set -euo pipefail
 pools=/etc/php/8.2/fpm/pool.d

@@ -67,8 +67,8 @@ class KernelSocket:
 
 def parse_stat(text: str) -> list[str]:
     """/proc/PID/stat as a list whose item N is field N; the command may hold spaces and brackets."""
-    head, _, tail = text.rpartition(")")
-    pid, _, command = head.partition(" (")
+    head, _sep, tail = text.rpartition(")")
+    pid, _sep, command = head.partition(" (")
     return ["", pid, command, *tail.split()]
 
 
@@ -92,7 +92,7 @@ def parse_tcp(text: str) -> list[KernelSocket]:
         parts = line.split()
         if len(parts) < 10 or parts[3] not in ("0A", "01") or parts[9] == "0":
             continue
-        raw, _, port = parts[1].partition(":")
+        raw, _sep, port = parts[1].partition(":")
         found.append(KernelSocket(int(parts[9]), parts[3] == "0A", host=_address(raw), port=int(port, 16)))
     return found
 

@@ -170,7 +170,7 @@ def parse_show(text: str) -> dict[str, list[str]]:
     """``systemctl show``: each property with all of its lines."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
-        key, _, value = line.partition("=")
+        key, _sep, value = line.partition("=")
         found.setdefault(key, []).append(value)
     return found
 
