@@ -32,21 +32,37 @@ def plain(text: str | list[str]) -> str:
 
 
 def default(option: dict[str, Any]) -> str:
-    return f"`{json.dumps(option['default'])}`" if "default" in option else "required" if option.get("required") else ""
+    return (
+        f"`{json.dumps(option['default'])}`"
+        if "default" in option
+        else "required"
+        if option.get("required")
+        else ""
+    )
 
 
 def table(role: str) -> str:
     specs = yaml.safe_load((CHECKOUT / f"roles/{role}/meta/argument_specs.yml").read_text())
     main = specs["argument_specs"]["main"]
-    rows = [f"#### `{role}`: {main['short_description']}", "", "| variable | default | meaning |", "| --- | --- | --- |"]
+    rows = [
+        f"#### `{role}`: {main['short_description']}",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+    ]
     rows += [
-        f"| `{name}` | {default(option)} | {plain(option['description'])} |" for name, option in main["options"].items()
+        f"| `{name}` | {default(option)} | {plain(option['description'])} |"
+        for name, option in main["options"].items()
     ]
     return "\n".join(rows)
 
 
 def main() -> int:
-    roles = [path.name for path in sorted((CHECKOUT / "roles").iterdir()) if (path / "meta/argument_specs.yml").exists()]
+    roles = [
+        path.name
+        for path in sorted((CHECKOUT / "roles").iterdir())
+        if (path / "meta/argument_specs.yml").exists()
+    ]
     text = README.read_text()
     before, _begin, rest = text.partition(BEGIN)
     _old, _end, after = rest.partition(END)

@@ -47,7 +47,7 @@ STAGES = [
     Stage("modules", "molecule test -s modules", needs_host=True),
     Stage("sockets", "molecule test -s sockets", needs_host=True),
     Stage("package", "tests/package.sh", needs_host=True),
-    Stage("integration", "pytest -p no:cacheprovider -c tests/unit/pytest.ini --rootdir . tests/integration", needs_host=True),
+    Stage("integration", "pytest -p no:cacheprovider tests/integration", needs_host=True),
 ]
 
 
@@ -105,7 +105,10 @@ class Suite:
             for key in self.total:
                 self.total[key] += found[key]
             word = "ok" if succeeded else "FAILED"
-            print(f"{stage.name:<14}{word:<8}{found['passed']:>6} passed  {time.monotonic() - begin:6.0f} s", flush=True)
+            print(
+                f"{stage.name:<14}{word:<8}{found['passed']:>6} passed  {time.monotonic() - begin:6.0f} s",
+                flush=True,
+            )
             if not succeeded:
                 self.broken.append(stage.name)
                 tail = warned or text.splitlines()[-80:]
@@ -129,7 +132,9 @@ def main() -> int:
     names = sys.argv[1:]
     unknown = sorted(set(names) - {stage.name for stage in STAGES})
     if unknown:
-        sys.exit(f"php_stack: no stage is called {', '.join(unknown)} (there: {', '.join(s.name for s in STAGES)})")
+        sys.exit(
+            f"php_stack: no stage is called {', '.join(unknown)} (there: {', '.join(s.name for s in STAGES)})"
+        )
     LOGS.mkdir(parents=True, exist_ok=True)
     return Suite([stage for stage in STAGES if not names or stage.name in names]).all()
 

@@ -31,6 +31,7 @@ SETTINGS = {
 class Host:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.started: list[subprocess.Popen[str]] = []
 
     def run(self, command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -47,12 +48,21 @@ class Host:
         return done.stdout.strip()
 
     def start(self, command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["docker", "exec", self.name, "bash", "-c", command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def reap(self) -> None:
+        """End what a test has left running, and close its pipes."""
+        while self.started:
+            process = self.started.pop()
+            process.kill()
+            process.communicate()
 
     def python(self, source: str) -> str:
         """Run a script that may use what the role installed."""
@@ -151,11 +161,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.fixture
-def host(prepared: Host) -> Host:
+def host(prepared: Host) -> Iterator[Host]:
     """The distribution's configuration, running, and no traces of reloads."""
     prepared.ok(
         "rm -rf /etc/php/8.2/fpm /etc/systemd/system/php8.2-fpm.service.d /var/lib/php_stack/last-good"
         f" /var/lib/php_stack/rejected {LOCKS}; cp -a /root/fpm /etc/php/8.2/fpm; cp {POOL} {POOL}.packaged;"
         f" systemctl daemon-reload; systemctl reset-failed {UNIT}; systemctl enable -q {UNIT}; systemctl restart {UNIT}"
     )
-    return prepared
+    yield prepared
+    prepared.reap()
