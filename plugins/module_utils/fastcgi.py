@@ -237,6 +237,8 @@ _TCP_ERRORS = {
     errno.EACCES: ("denied", "connecting to {} is forbidden"),
     errno.EPERM: ("denied", "connecting to {} is forbidden"),
     errno.ETIMEDOUT: ("connect_timeout", "{} did not answer"),
+    # Accepted and reset before we looked.
+    errno.ECONNRESET: ("closed", "{} closes the connection without an answer"),
 }
 
 
@@ -268,7 +270,7 @@ def request(
 def connect(address: Address, timeout: float) -> socket.socket:
     """A connected socket in non-blocking mode.
 
-    :raises FastcgiError: of every kind but silent, closed, not_fastcgi and too_large.
+    :raises FastcgiError: of every kind but silent, not_fastcgi and too_large.
     """
     if address.kind == "unix":
         return _connect_unix(address.path)
