@@ -18,7 +18,7 @@ description:
   - The configuration is read as PHP-FPM reads it, and gives what C(php-fpm -tt) prints. In addition each value has
     the file and the line that set it. A broken file is reported, and the rest still comes back.
   - The status page is asked straight over the pool's socket, all pools at the same time. A saturated pool does not
-    hang the module. Where RV(ansible_facts.fpm_pools[].status_listen) is set, that listener is asked.
+    hang the module. Where C(status_listen) is set, that listener is asked.
   - The length of the queue comes from the kernel, because the status page of PHP-FPM always says 0 for unix sockets.
 author:
   - The webops.php_stack maintainers (@webops)
