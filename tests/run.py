@@ -39,6 +39,7 @@ STAGES = [
     Stage("mypy", f"mypy -p {CORE}"),
     Stage("yamllint", "yamllint --strict ."),
     Stage("ansible-lint", "ansible-lint --strict"),
+    Stage("shellcheck", "shellcheck tests/*.sh tests/lab/*.sh tests/lab/demo/*.sh .ci/run"),
     Stage("changelog", "antsibull-changelog lint"),
     Stage("readme", "python tests/docs.py --check"),
     Stage("unit", "pytest -p no:cacheprovider tests/unit"),

@@ -102,9 +102,13 @@ def collect(module):
     options = module.params
     host = Host(options["root"])
     if not host.is_dir("/"):
-        raise StackError(f"root={options['root']} is not a directory: give the top of a tree, where etc/ lies.")
+        raise StackError(
+            f"root={options['root']} is not a directory: give the top of a tree, where etc/ lies."
+        )
     if options["timeout"] <= 0:
-        raise StackError(f"timeout={options['timeout']:g} leaves a pool no time to answer: give more than 0 seconds.")
+        raise StackError(
+            f"timeout={options['timeout']:g} leaves a pool no time to answer: give more than 0 seconds."
+        )
     facts = gather(host, options["status"], options["timeout"], options["pools"])
     return {"changed": False, "ansible_facts": facts, "summary": summary(facts)}
 
