@@ -1,0 +1,141 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An audit as text for a terminal of 80 columns (pure)."""
+
+from __future__ import annotations
+
+import textwrap
+
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import (
+    EXCLUDED,
+    FAIL,
+    PASS,
+    SEVERITIES,
+    UNKNOWN,
+    Audit,
+    Finding,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_verdict import Verdict
+
+WIDTH = 80
+# The verdicts that are explained in full, and the lines that one screen has.
+_EXPLAINED = 2
+_SCREEN = 46
+_EVIDENCE = 3
+
+
+def render(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str:
+    """At most one screen: the most likely cause on top, the rest in a line each."""
+    lines = [_headline(audit), ""]
+    if not verdicts:
+        lines += _wrapped("Nothing is wrong as far as it was possible to look.", "", "")
+    for number, entry in enumerate(verdicts, 1):
+        lines += _explained(number, entry) if number <= _EXPLAINED else [_brief(number, entry)]
+    shown = {entry.rule for entry in verdicts} | {ident for entry in verdicts for ident in entry.also}
+    others = [one for one in audit.findings if one.status == FAIL and one.id not in shown]
+    if others:
+        lines += ["", "Less urgent"]
+        lines += [_cut(f"  {one.severity:<8} {one.id}  {one.subject}: {one.found}") for one in others]
+    tail = _tail(audit, limits)
+    room = _SCREEN - len(tail)
+    if len(lines) > room:
+        hidden = len(lines) - room + 1
+        lines = [*lines[: room - 1], f"  … and {hidden} more lines: show=full prints everything"]
+    return "\n".join([*lines, *tail])
+
+
+def render_full(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str:
+    """Every verdict and every finding, with evidence and fix."""
+    lines = [_headline(audit), ""]
+    for number, entry in enumerate(verdicts, 1):
+        lines += _explained(number, entry)
+    lines += ["", "Findings"]
+    for finding in audit.findings:
+        lines += _finding(finding)
+    if audit.not_applicable:
+        lines += ["", *_wrapped(f"Nothing to judge here for: {', '.join(audit.not_applicable)}.", "", "  ")]
+    return "\n".join([*lines, *_tail(audit, limits)])
+
+
+def _headline(audit: Audit) -> str:
+    failed = audit.counts()["failed"]
+    words = ", ".join(f"{failed[severity]} {severity}" for severity in SEVERITIES if failed[severity])
+    return f"nginx + PHP-FPM: {words}" if words else "nginx + PHP-FPM: no problem found"
+
+
+def _tail(audit: Audit, limits: list[str]) -> list[str]:
+    counts = audit.counts()
+    lines = [""]
+    unknown = list(dict.fromkeys(one.id for one in audit.findings if one.status == UNKNOWN))
+    if unknown:
+        lines += _wrapped(f"Not known (no pass): {', '.join(unknown)}.", "", "  ")
+    excluded = list(
+        dict.fromkeys(f"{one.id} ({one.reason})" for one in audit.findings if one.status == EXCLUDED)
+    )
+    if excluded:
+        lines += _wrapped(f"Left out: {', '.join(excluded)}.", "", "  ")
+    lines.append(f"{counts[PASS]} rules pass, {len(audit.not_applicable)} have nothing to judge here.")
+    for limit in limits[:3]:
+        lines.append(_cut(f"Not seen: {limit}"))
+    return lines
+
+
+def _explained(number: int, entry: Verdict) -> list[str]:
+    lines = _wrapped(entry.headline, f"{number}. ", "   ")
+    facts = []
+    if entry.count:
+        facts.append(
+            f"{entry.count} in the logs, last {(entry.last or 'at an unknown time').replace('T', ' ')}"
+        )
+    if entry.rule:
+        facts.append(
+            f"rule {entry.rule} ({entry.severity})"
+            + (f", with {', '.join(entry.also)}" if entry.also else "")
+        )
+    if facts:
+        lines += _wrapped("; ".join(facts), "   ", "   ")
+    lines += [_cut(f"   - {line}") for line in entry.evidence[:_EVIDENCE]]
+    if entry.fix:
+        lines.append("   Fix:")
+        lines += [f"     {line}" for line in entry.fix.splitlines()]
+    return [*lines, ""]
+
+
+def _brief(number: int, entry: Verdict) -> str:
+    count = f" ({entry.count} x)" if entry.count else ""
+    ident = f" {entry.rule}" if entry.rule else ""
+    return _cut(f"{number}.{ident}{count} {entry.headline}")
+
+
+def _finding(finding: Finding) -> list[str]:
+    state = finding.severity if finding.status == FAIL else finding.status
+    lines = _wrapped(f"{finding.title}", f"{state:<8} {finding.id}  ", " " * 14)
+    if finding.status == PASS:
+        return lines
+    lines += _wrapped(f"{finding.subject}: {finding.found}", "         ", "         ")
+    if finding.reason:
+        lines += _wrapped(f"left out: {finding.reason}", "         ", "         ")
+    if finding.expected:
+        lines += _wrapped(
+            f"expected: {finding.expected} (confidence: {finding.confidence})", "         ", "         "
+        )
+    lines += [_cut(f"         - {item}") for item in finding.evidence]
+    lines += [f"           {line}" for line in finding.fix.splitlines()]
+    return lines
+
+
+def _clean(text: str) -> str:
+    """Logs are not to be trusted: no control characters reach the terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _wrapped(text: str, first: str, later: str) -> list[str]:
+    return textwrap.wrap(
+        _clean(text), WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    )
+
+
+def _cut(line: str) -> str:
+    line = _clean(line)
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

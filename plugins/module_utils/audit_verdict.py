@@ -1,0 +1,188 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Joins what the logs show with what the rules found: a ranked verdict (pure)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import (
+    FAIL,
+    SEVERITIES,
+    Audit,
+    Evidence,
+    Finding,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import pools_at, short
+
+# Causes that are errors of a request and not of the stack; findings of rules count more than these.
+_CLIENT_ANSWERS = ("400", "403", "404")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that is wrong.
+
+    :ivar cause: its id in the vocabulary; None where no log shows a failure yet.
+    :ivar count: failed requests or events in the logs.
+    :ivar also: ids of further rules that point the same way.
+    """
+
+    headline: str
+    cause: str | None
+    count: int
+    last: str | None
+    severity: str
+    evidence: tuple[str, ...] = ()
+    fix: str = ""
+    rule: str | None = None
+    also: tuple[str, ...] = field(default=())
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "headline": self.headline,
+            "cause": self.cause,
+            "count": self.count,
+            "last": self.last,
+            "severity": self.severity,
+            "evidence": list(self.evidence),
+            "fix": self.fix,
+            "rule": self.rule,
+            "also": list(self.also),
+        }
+
+
+def rank(snapshot: Snapshot, audit: Audit) -> list[Verdict]:
+    """What the logs show first, in their order, then critical and high findings that no log shows yet."""
+    failed = [one for one in audit.findings if one.status == FAIL]
+    used: set[int] = set()
+    entries: list[Verdict] = []
+    minor: list[Verdict] = []
+    for cause in (snapshot.logs or {}).get("causes", []):
+        found = _entries(snapshot, cause, failed, used)
+        (minor if cause["answer"] in _CLIENT_ANSWERS else entries).extend(found)
+    rest = [one for one in failed if id(one) not in used and one.severity in ("critical", "high")]
+    return entries + [_of_finding(one) for one in rest] + minor
+
+
+def _entries(
+    snapshot: Snapshot, cause: dict[str, Any], failed: list[Finding], used: set[int]
+) -> list[Verdict]:
+    names = _names(snapshot, cause)
+    scored = [
+        (score, one)
+        for one in failed
+        if cause["id"] in one.causes and (score := _relevance(one, cause, names)) is not None
+    ]
+    if not scored:
+        return [_of_cause(cause)]
+    scored.sort(key=lambda pair: pair[0])
+    best = scored[0][1]
+    # A rule may have failed for several sites, each with its own place to mend.
+    chosen = [one for score, one in scored if one.id == best.id and score[0] == scored[0][0][0]]
+    also = tuple(dict.fromkeys(one.id for _score, one in scored if one.id != best.id))
+    used.update(id(one) for _score, one in scored)
+    return [_joined(cause, one, also) for one in chosen]
+
+
+def _names(snapshot: Snapshot, cause: dict[str, Any]) -> set[str]:
+    """The sites, pools and addresses that a cause concerns."""
+    names = {one["name"] for one in cause["sites"]} | {f"pool {pool}" for pool in cause["pools"]}
+    for upstream in cause["upstreams"]:
+        address = upstream["name"].split("://")[-1].rstrip(":")
+        names.add(address.removeprefix("unix:"))
+        for known in {address, *(one for one in snapshot.targets if snapshot.targets[one].real == address)}:
+            names |= {f"pool {pool['name']}" for pool in pools_at(snapshot, known)}
+    return names
+
+
+def _relevance(finding: Finding, cause: dict[str, Any], names: set[str]) -> tuple[int, int, int] | None:
+    """A sort key, the best first; None for a finding about another site or pool."""
+    texts = (finding.subject, finding.found, *(item.text for item in finding.evidence))
+    named = any(_mentions(text, name) for text in texts for name in names)
+    about_other = finding.subject.startswith("pool ") or "." in finding.subject.split(" ")[0]
+    if not named and about_other and not finding.subject.endswith(".service"):
+        return None
+    return (0 if named else 1, finding.causes.index(cause["id"]), SEVERITIES.index(finding.severity))
+
+
+def _mentions(text: str, name: str) -> bool:
+    return bool(name) and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def _joined(cause: dict[str, Any], finding: Finding, also: tuple[str, ...]) -> Verdict:
+    counts = {one["name"]: one["count"] for one in cause["sites"]}
+    own = [name for name in counts if _mentions(finding.subject, name)]
+    sites = own or list(counts)
+    count = sum(counts[name] for name in own) if own else cause["count"]
+    return Verdict(
+        f"{_answer(cause, sites)}: {_sentence(finding)}",
+        cause["id"],
+        count,
+        cause["last"],
+        finding.severity,
+        tuple(str(item) for item in finding.evidence) + _log_lines(cause),
+        finding.fix,
+        finding.id,
+        also,
+    )
+
+
+def _of_cause(cause: dict[str, Any]) -> Verdict:
+    sites = [one["name"] for one in cause["sites"]]
+    words = cause["summary"]
+    if cause["evidence"]:
+        words += f" ({cause['evidence'][0]['text']})"
+    return Verdict(
+        f"{_answer(cause, sites)}: {words}",
+        cause["id"],
+        cause["count"],
+        cause["last"],
+        "low" if cause["answer"] in _CLIENT_ANSWERS else "high",
+        _log_lines(cause),
+    )
+
+
+def _of_finding(finding: Finding) -> Verdict:
+    return Verdict(
+        f"{finding.subject}: {_sentence(finding)}",
+        None,
+        0,
+        None,
+        finding.severity,
+        tuple(str(item) for item in finding.evidence),
+        finding.fix,
+        finding.id,
+    )
+
+
+def _answer(cause: dict[str, Any], sites: list[str]) -> str:
+    shown = ", ".join(sites[:3]) + (f" and {len(sites) - 3} more" if len(sites) > 3 else "")
+    return f"{cause['answer']} on {shown}" if shown else f"{cause['answer']} ({cause['id']})"
+
+
+def _sentence(finding: Finding) -> str:
+    """What was found, each part with the place to look at."""
+    parts = [finding.found]
+    for number, item in enumerate(finding.evidence[:2]):
+        place = _place(item)
+        if number == 0 and place:
+            parts[0] += f" ({place})"
+        elif place and item.text:
+            parts.append(f"{item.text} ({place})")
+    return "; ".join(parts)
+
+
+def _place(item: Evidence) -> str:
+    if not item.file:
+        return ""
+    return f"{short(item.file)}:{item.line}" if item.line else short(item.file)
+
+
+def _log_lines(cause: dict[str, Any]) -> tuple[str, ...]:
+    lines = (cause["evidence"] or [])[:1] + (cause["samples"] or [])[:1]
+    return tuple(f"{short(line['source'])}: {line['text']}" for line in lines)
