@@ -20,13 +20,14 @@ base() { # SUITE: the distribution's image, from a registry or from its packages
   say "php_stack: getting $tag"
   timeout 120 docker pull -q "$tag" >/dev/null 2>&1 && return
   command -v mmdebstrap >/dev/null || {
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-      || die "no registry has $tag and mmdebstrap is not installed: install mmdebstrap (as root, on Debian)."
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+      die "no registry has $tag and mmdebstrap is not installed: install mmdebstrap (as root, on Debian)."
+    fi
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap; } \
       >.cache/lab/apt.log 2>&1 || die "installing mmdebstrap failed; see .cache/lab/apt.log"
   }
   say "php_stack: no registry has it; making $tag from the distribution's packages"
-  mmdebstrap --quiet --variant=minbase "$suite" - 2>.cache/lab/mmdebstrap-$suite.log \
+  mmdebstrap --quiet --variant=minbase "$suite" - 2>".cache/lab/mmdebstrap-$suite.log" \
     | docker import --change "LABEL $label=mmdebstrap" - "$tag" >/dev/null \
     || die "mmdebstrap failed; see .cache/lab/mmdebstrap-$suite.log"
 }

@@ -6,17 +6,18 @@ pools=/etc/php/8.2/fpm/pool.d
 # The sites' code.
 for site in shop blog api report; do
   mkdir -p /srv/$site
+  # shellcheck disable=SC2016 # PHP's dollar, not the shell's
   echo '<?php usleep((int) ($_GET["ms"] ?? 0) * 1000); echo "ok";' >/srv/$site/index.php
 done
 
 pool() { # NAME DIRECTIVES...: the distribution's own www pool, under another name
   local name=$1 line; shift
   { sed -e "s/^\[www\]/[$name]/" -e "s|^listen = .*|listen = /run/php/$name.sock|" $pools/www.conf.orig
-    for line in "$@"; do echo "$line"; done; } >$pools/$name.conf
+    for line in "$@"; do echo "$line"; done; } >"$pools/$name.conf"
 }
 site() { # NAME SOCKET DIRECTIVES...
   local name=$1 socket=$2; shift 2
-  cat >/etc/nginx/sites-available/$name.example.com.conf <<CONF
+  cat >"/etc/nginx/sites-available/$name.example.com.conf" <<CONF
 server {
     listen 80;
     server_name $name.example.com;
@@ -30,7 +31,7 @@ server {
     }
 }
 CONF
-  ln -sf ../sites-available/$name.example.com.conf /etc/nginx/sites-enabled/
+  ln -sf "../sites-available/$name.example.com.conf" /etc/nginx/sites-enabled/
 }
 
 mv $pools/www.conf $pools/www.conf.orig
