@@ -30,3 +30,33 @@ export ANSIBLE_COLLECTIONS_PATH=$work/installed
 ansible-playbook -i inventory.json webops.php_stack.harden_php_stack -e @stack.yml
 ansible -i inventory.json all -m webops.php_stack.fpm_pool_facts | grep -q '"name": "shop"'
 docker exec $name curl -sf -H 'Host: shop.example.com' http://127.0.0.1/index.php
+
+# Each role alone, as another repository would use it: check mode on the stock host, a run, and a run that changes nothing.
+cat >"$work/alone.yml" <<'YAML'
+- hosts: all
+  become: true
+  roles:
+    - role: "webops.php_stack.{{ alone }}"
+YAML
+for role in fpm_systemd fpm_reload php_fpm nginx_php; do
+  (cd "$checkout" && tests/lab/lab.py up --name $name --image stack --fresh)
+  docker exec $name sh -c 'mkdir -p /srv/shop && echo "<?php echo 1;" >/srv/shop/index.php'
+  variables=(-e "alone=$role" -e '{"fpm_reload_versions": ["8.2"]}')
+  case $role in
+    php_fpm) variables+=(-e '{"php_fpm_pools": [{"name": "shop"}], "php_fpm_manage_reload": false}') ;;
+    # nginx's side of a pool that other means have made.
+    nginx_php)
+      variables+=(-e '{"php_fpm_pools": [{"name": "www", "listen": "/run/php/php8.2-fpm.sock"}],
+                       "nginx_php_sites": [{"name": "a.example.com", "pool": "www", "root": "/srv/shop", "status_allow": []}],
+                       "php_fpm_socket_activation": false, "nginx_php_verify": false}') ;;
+  esac
+  ansible-playbook -i inventory.json alone.yml "${variables[@]}" --check
+  ansible-playbook -i inventory.json alone.yml "${variables[@]}"
+  ansible-playbook -i inventory.json alone.yml "${variables[@]}" | tee second.log
+  grep -qE 'changed=0 .*failed=0' second.log || { echo "$role alone: the second run changed something"; exit 1; }
+done
+docker exec $name curl -sf -H 'Host: a.example.com' http://127.0.0.1/index.php
+
+# In a checkout: a module by its short name.
+cd "$checkout"
+ANSIBLE_CONFIG=$checkout/ansible.cfg ansible -i "$work/inventory.json" all -m fpm_pool_facts | grep -q '"name": "www"'
