@@ -293,19 +293,19 @@ def _listen(pool: Pool, target: Endpoint | None, held: Held | None) -> dict[str,
 
 
 def _memory(workers: list[procfs.Worker] | None) -> dict[str, Any]:
-    """Sums over the workers; a size that is not known for one is not known for the sum."""
+    """Sums over the workers, and the peak of the greatest; a size not known for one is not known for all."""
     sizes = ("rss_bytes", "pss_bytes", "private_bytes", "shared_bytes")
     facts: dict[str, Any] = {"worker_count": None if workers is None else len(workers)}
     for size in sizes:
         values = [getattr(worker.memory, size) for worker in workers or []]
         facts[size] = None if workers is None or None in values else sum(values)
-    private = [worker.memory.private_bytes for worker in workers or []]
-    known = [size for size in private if size is not None]
-    facts["private_peak_bytes"] = max(known) if known and len(known) == len(private) else None
+    peaks = [worker.memory.private_peak_bytes for worker in workers or []]
+    known = [peak for peak in peaks if peak is not None]
+    facts["private_peak_bytes"] = max(known) if known and len(known) == len(peaks) else None
     facts["workers"] = [
         {
             "pid": worker.pid,
-            **{size: getattr(worker.memory, size) for size in sizes},
+            **{size: getattr(worker.memory, size) for size in (*sizes, "private_peak_bytes")},
             "age_seconds": worker.age_seconds,
             "requests": None,
             "state": None,

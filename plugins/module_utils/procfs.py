@@ -14,17 +14,24 @@ from dataclasses import dataclass
 
 _MASTER = re.compile(rb"\S*php-fpm\S*: master process \((.*)\)")
 _WORKER = re.compile(rb"\S*php-fpm\S*: pool (.*)")
+_PEAK = re.compile(rb"\nVmHWM:\s*([0-9]+) kB")
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]\Z")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Sizes in bytes; all but RSS are None where the kernel does not let us see them."""
+    """Sizes in bytes; all but RSS are None where the kernel does not let us see them.
+
+    :param private_peak_bytes: the most private memory in the life of the process. Between two requests
+        a worker has little, because PHP gives it back; what is shared hardly shrinks, so that the peak
+        of RSS less the shared part is the peak of the rest.
+    """
 
     rss_bytes: int | None = None
     pss_bytes: int | None = None
     private_bytes: int | None = None
     shared_bytes: int | None = None
+    private_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -191,9 +198,16 @@ def _memory(base: str, resident: int) -> Memory:
         sizes[name] = int(rest.split()[0]) * 1024
     if b"Pss" not in sizes:
         return Memory(resident)
-    return Memory(
-        sizes[b"Rss"],
-        sizes[b"Pss"],
-        sizes[b"Private_Clean"] + sizes[b"Private_Dirty"],
-        sizes[b"Shared_Clean"] + sizes[b"Shared_Dirty"],
-    )
+    private = sizes[b"Private_Clean"] + sizes[b"Private_Dirty"]
+    shared = sizes[b"Shared_Clean"] + sizes[b"Shared_Dirty"]
+    peak = max(private, (_peak_rss(base) or 0) - shared)
+    return Memory(sizes[b"Rss"], sizes[b"Pss"], private, shared, peak)
+
+
+def _peak_rss(base: str) -> int | None:
+    try:
+        with open(f"{base}/status", "rb", buffering=0) as handle:
+            found = _PEAK.search(handle.read(4096))
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 if found else None
