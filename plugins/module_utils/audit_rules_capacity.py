@@ -94,12 +94,21 @@ def memory(snapshot: Snapshot) -> Iterator[Outcome]:
         yield good("host", words, *places)
 
 
+def _overflowed(pool: dict[str, Any], cause: dict[str, Any]) -> bool:
+    """Whether a cause of the logs concerns this pool's address."""
+    own = pool["listen"]["address"]
+    return any(one["name"].split("://")[-1].rstrip(":") == own for one in cause["upstreams"])
+
+
 def _saturation(snapshot: Snapshot, pool: dict[str, Any]) -> tuple[list[Evidence], bool]:
     """(what shows that a pool ran out of workers, whether it would have shown)."""
     shown = []
     seen = log_cause(snapshot, "max_children_reached")
     if seen and (not seen["pools"] or pool["name"] in seen["pools"]):
         shown.append(log_evidence(seen))
+    full = log_cause(snapshot, "backlog_full")
+    if full and _overflowed(pool, full):
+        shown.append(log_evidence(full))
     reached = pool["status"].get("max_children_reached")
     if reached:
         shown.append(Evidence(f"status page: max children reached {reached}"))
@@ -205,10 +214,7 @@ def backlog(snapshot: Snapshot) -> Iterator[Outcome]:
             yield unknown(pool_title(pool), "listen.backlog and net.core.somaxconn are not known", place)
             continue
         need = max(_LEAST_BACKLOG, _most(pool) or 0)
-        overflowed = seen and any(
-            pool["listen"]["address"] and pool["listen"]["address"].removeprefix("unix:") in one["name"]
-            for one in seen["upstreams"]
-        )
+        overflowed = seen is not None and _overflowed(pool, seen)
         shown = [
             place,
             Evidence(f"net.core.somaxconn = {cap}" if cap is not None else "net.core.somaxconn is not known"),
@@ -330,6 +336,10 @@ def _from_logs(snapshot: Snapshot, idents: tuple[str, ...], least: int, fix: str
     if snapshot.logs is None:
         yield unknown("host", "no logs were read")
         return
+    # Only PHP-FPM itself (in its log or the journal) tells how a worker ended.
+    told = any(
+        source["kind"] in ("fpm", "journal") and not source["error"] for source in snapshot.logs["sources"]
+    )
     seen = [cause for cause in snapshot.logs["causes"] if cause["id"] in idents]
     if sum(cause["count"] for cause in seen) >= least:
         pools = sorted({pool for cause in seen for pool in cause["pools"]})
@@ -340,6 +350,8 @@ def _from_logs(snapshot: Snapshot, idents: tuple[str, ...], least: int, fix: str
             *(log_evidence(cause) for cause in seen),
             fix=fix,
         )
+    elif not told:
+        yield unknown("host", "no log of PHP-FPM could be read")
     else:
         yield good("host", "the logs show none" if not seen else "the logs show fewer than three")
 

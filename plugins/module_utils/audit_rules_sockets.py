@@ -16,6 +16,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings im
     bad,
     good,
     unknown,
+    where,
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot, Target
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import (
@@ -39,12 +40,13 @@ _LABELLED_PORT = "9000"
 _EVERYWHERE = ("", "0.0.0.0", "*", "::")
 
 
-def _pass(location: dict[str, Any], target: dict[str, Any] | None = None) -> Evidence:
-    directive = location["fastcgi_pass"]
-    text = f"fastcgi_pass {directive['value']}"
-    if target and target["via"]:
-        text += f" -> {target['address']}"
-    return at(text, directive)
+def _pass(snapshot: Snapshot, location: dict[str, Any], target: dict[str, Any]) -> Evidence:
+    """Where nginx is told the address: the upstream's server line, else the fastcgi_pass."""
+    for upstream in (snapshot.nginx or {})["upstreams"] if target["via"] else ():
+        for server in upstream["servers"]:
+            if upstream["name"] == target["via"] and server["address"] == target["address"]:
+                return at(f"server {target['address']} in upstream {target['via']}", server)
+    return at(f"fastcgi_pass {location['fastcgi_pass']['value']}", location["fastcgi_pass"])
 
 
 def _listen(pool: dict[str, Any]) -> Evidence:
@@ -97,22 +99,24 @@ def target_without_pool(snapshot: Snapshot) -> Iterator[Outcome]:
             yield good(
                 subject,
                 f"{target['address']} is the listener of {pool_title(pools[0])}",
-                _pass(location, target),
+                _pass(snapshot, location, target),
             )
         elif state.listening:
             names = ", ".join(sorted({holder.name for holder in state.holders or ()})) or "another program"
-            yield good(subject, f"{names} listens on {target['address']}", _pass(location, target))
+            yield good(subject, f"{names} listens on {target['address']}", _pass(snapshot, location, target))
         elif not snapshot.masters and state.listening is None:
             yield unknown(
-                subject, f"no PHP-FPM was found to compare {target['address']} with", _pass(location, target)
+                subject,
+                f"no PHP-FPM was found to compare {target['address']} with",
+                _pass(snapshot, location, target),
             )
         else:
             near = nearest(snapshot.pools, target["address"], subject)
-            shown = [_pass(location, target)] + ([_listen(near)] if near else [])
+            shown = [_pass(snapshot, location, target)] + ([_listen(near)] if near else [])
             fix = "# start a PHP-FPM that listens there"
             if near:
-                directive = location["fastcgi_pass"]
-                fix = f"# {directive['file']}:{directive['line']}\nfastcgi_pass {near['listen']['address']};"
+                word = "server" if target["via"] else "fastcgi_pass"
+                fix = f"# {where(shown[0].file, shown[0].line)}\n{word} {near['listen']['address']};"
             yield bad(
                 subject,
                 f"nginx passes to {target['address'].removeprefix('unix:')}, and no pool listens there",
@@ -142,16 +146,20 @@ def refused(snapshot: Snapshot) -> Iterator[Outcome]:
                 site(location),
                 state.message or f"{target['address']} refuses connections",
                 "a process that accepts connections",
-                _pass(location, target),
+                _pass(snapshot, location, target),
                 *(_listen(pool) for pool in pools[:1]),
                 fix=f"systemctl status {unit}\nsystemctl reset-failed {unit} && systemctl start {unit}",
             )
         elif state.cause is None:
             yield unknown(
-                site(location), f"no connection to {target['address']} was tried", _pass(location, target)
+                site(location),
+                f"no connection to {target['address']} was tried",
+                _pass(snapshot, location, target),
             )
         elif state.cause in ("", "backlog_full", "socket_denied"):
-            yield good(site(location), f"{target['address']} is listened on", _pass(location, target))
+            yield good(
+                site(location), f"{target['address']} is listened on", _pass(snapshot, location, target)
+            )
 
 
 @_BOOK.rule(
@@ -166,7 +174,7 @@ def denied(snapshot: Snapshot) -> Iterator[Outcome]:
         if not target["address"].startswith("unix:"):
             continue
         pool = next(iter(pools_at(snapshot, target["address"])), None)
-        shown = [_pass(location, target)]
+        shown = [_pass(snapshot, location, target)]
         if state.cause == "socket_denied":
             yield bad(
                 site(location),
@@ -270,7 +278,7 @@ def foreign_listener(snapshot: Snapshot) -> Iterator[Outcome]:
         )
         master = masters.get(pool["master"], {})
         if state is None or state.holders is None or not master.get("pid"):
-            if snapshot.live and pool["listen"]["kind"]:
+            if pool["listen"]["kind"]:
                 yield unknown(
                     pool_title(pool), "which process holds its listener is not known", _listen(pool)
                 )
@@ -336,7 +344,7 @@ def selinux(snapshot: Snapshot) -> Iterator[Outcome]:
                     site(location),
                     f"{target['address']} needs the boolean httpd_can_network_connect, and it is off",
                     "the boolean on, or a port labelled http_port_t",
-                    _pass(location, target),
+                    _pass(snapshot, location, target),
                     fix="setsebool -P httpd_can_network_connect on",
                     confidence="medium",
                 )
@@ -356,7 +364,7 @@ def private_tmp(snapshot: Snapshot) -> Iterator[Outcome]:
             continue
         units = {
             "nginx.service",
-            *(pool["unit"] for pool in pools_at(snapshot, target["address"]) if pool["unit"]),
+            *(pool["unit"] or "PHP-FPM's unit" for pool in pools_at(snapshot, target["address"])),
         }
         known = [snapshot.services[unit] for unit in sorted(units) if unit in snapshot.services]
         private = [service for service in known if service.private_tmp]
@@ -365,7 +373,7 @@ def private_tmp(snapshot: Snapshot) -> Iterator[Outcome]:
                 site(location),
                 f"{path} is in /tmp, and {private[0].name} has PrivateTmp=yes: it sees another /tmp",
                 "a socket under /run",
-                _pass(location, target),
+                _pass(snapshot, location, target),
                 Evidence("PrivateTmp=yes", private[0].file),
                 fix="listen = /run/php/NAME.sock\nfastcgi_pass unix:/run/php/NAME.sock;",
             )
@@ -399,7 +407,7 @@ def other_namespace(snapshot: Snapshot) -> Iterator[Outcome]:
                     site(location),
                     f"{target['address']} is another machine for {pool_title(pool)}: it runs in {back}, nginx in {front}",
                     "a unix socket in a shared folder, or the container's own address",
-                    _pass(location, target),
+                    _pass(snapshot, location, target),
                     _listen(pool),
                     fix=f"fastcgi_pass CONTAINER:{target['address'].rpartition(':')[2]};",
                 )

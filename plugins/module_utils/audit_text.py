@@ -36,7 +36,7 @@ def render(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str:
     others = [one for one in audit.findings if one.status == FAIL and one.id not in shown]
     if others:
         lines += ["", "Less urgent"]
-        lines += [_cut(f"  {one.severity:<8} {one.id}  {one.subject}: {one.found}") for one in others]
+        lines += _grouped(others)
     tail = _tail(audit, limits)
     room = _SCREEN - len(tail)
     if len(lines) > room:
@@ -56,6 +56,20 @@ def render_full(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str
     if audit.not_applicable:
         lines += ["", *_wrapped(f"Nothing to judge here for: {', '.join(audit.not_applicable)}.", "", "  ")]
     return "\n".join([*lines, *_tail(audit, limits)])
+
+
+def _grouped(findings: list[Finding]) -> list[str]:
+    """A line for each rule."""
+    groups: dict[str, list[Finding]] = {}
+    for one in findings:
+        groups.setdefault(one.id, []).append(one)
+    lines = []
+    for ident, group in groups.items():
+        words = f"{group[0].subject}: {group[0].found}"
+        if len(group) > 1:
+            words = f"{group[0].title}: {', '.join(one.subject for one in group)}"
+        lines.append(_cut(f"  {group[0].severity:<8} {ident}  {words}"))
+    return lines
 
 
 def _headline(audit: Audit) -> str:
@@ -95,7 +109,8 @@ def _explained(number: int, entry: Verdict) -> list[str]:
         )
     if facts:
         lines += _wrapped("; ".join(facts), "   ", "   ")
-    lines += [_cut(f"   - {line}") for line in entry.evidence[:_EVIDENCE]]
+    for line in entry.evidence[:_EVIDENCE]:
+        lines += _wrapped(line, "   - ", "     ")[:2]
     if entry.fix:
         lines.append("   Fix:")
         lines += [f"     {line}" for line in entry.fix.splitlines()]

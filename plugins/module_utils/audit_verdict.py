@@ -65,8 +65,11 @@ def rank(snapshot: Snapshot, audit: Audit) -> list[Verdict]:
     for cause in (snapshot.logs or {}).get("causes", []):
         found = _entries(snapshot, cause, failed, used)
         (minor if cause["answer"] in _CLIENT_ANSWERS else entries).extend(found)
-    rest = [one for one in failed if id(one) not in used and one.severity in ("critical", "high")]
-    return entries + [_of_finding(one) for one in rest] + minor
+    rest: dict[str, list[Finding]] = {}
+    for one in failed:
+        if id(one) not in used and one.severity in ("critical", "high"):
+            rest.setdefault(one.id, []).append(one)
+    return entries + [_of_findings(group) for group in rest.values()] + minor
 
 
 def _entries(
@@ -84,9 +87,9 @@ def _entries(
     best = scored[0][1]
     # A rule may have failed for several sites, each with its own place to mend.
     chosen = [one for score, one in scored if one.id == best.id and score[0] == scored[0][0][0]]
-    also = tuple(dict.fromkeys(one.id for _score, one in scored if one.id != best.id))
+    others = [one for _score, one in scored if one.id != best.id]
     used.update(id(one) for _score, one in scored)
-    return [_joined(cause, one, also) for one in chosen]
+    return [_joined(cause, one, others) for one in chosen]
 
 
 def _names(snapshot: Snapshot, cause: dict[str, Any]) -> set[str]:
@@ -114,7 +117,7 @@ def _mentions(text: str, name: str) -> bool:
     return bool(name) and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
 
 
-def _joined(cause: dict[str, Any], finding: Finding, also: tuple[str, ...]) -> Verdict:
+def _joined(cause: dict[str, Any], finding: Finding, others: list[Finding]) -> Verdict:
     counts = {one["name"]: one["count"] for one in cause["sites"]}
     own = [name for name in counts if _mentions(finding.subject, name)]
     sites = own or list(counts)
@@ -125,10 +128,14 @@ def _joined(cause: dict[str, Any], finding: Finding, also: tuple[str, ...]) -> V
         count,
         cause["last"],
         finding.severity,
-        tuple(str(item) for item in finding.evidence) + _log_lines(cause),
+        (
+            *(f"{one.id} too: {one.subject}: {one.found}" for one in others),
+            *(str(item) for item in finding.evidence),
+            *_log_lines(cause),
+        ),
         finding.fix,
         finding.id,
-        also,
+        tuple(dict.fromkeys(one.id for one in others)),
     )
 
 
@@ -147,16 +154,21 @@ def _of_cause(cause: dict[str, Any]) -> Verdict:
     )
 
 
-def _of_finding(finding: Finding) -> Verdict:
+def _of_findings(group: list[Finding]) -> Verdict:
+    """What a rule found, for one subject or for all of them together."""
+    first = group[0]
+    headline = f"{first.subject}: {_sentence(first)}"
+    if len(group) > 1:
+        headline = f"{first.title}: {', '.join(dict.fromkeys(one.subject for one in group))}"
     return Verdict(
-        f"{finding.subject}: {_sentence(finding)}",
+        headline,
         None,
         0,
         None,
-        finding.severity,
-        tuple(str(item) for item in finding.evidence),
-        finding.fix,
-        finding.id,
+        first.severity,
+        tuple(str(item) for one in group for item in one.evidence),
+        first.fix,
+        first.id,
     )
 
 
