@@ -113,7 +113,7 @@ def _explained(number: int, entry: Verdict) -> list[str]:
         lines += _wrapped(line, "   - ", "     ")[:2]
     if entry.fix:
         lines.append("   Fix:")
-        lines += [f"     {line}" for line in entry.fix.splitlines()]
+        lines += [f"     {_clean(line)}" for line in entry.fix.splitlines()]
     return [*lines, ""]
 
 
@@ -136,7 +136,7 @@ def _finding(finding: Finding) -> list[str]:
             f"expected: {finding.expected} (confidence: {finding.confidence})", "         ", "         "
         )
     lines += [_cut(f"         - {item}") for item in finding.evidence]
-    lines += [f"           {line}" for line in finding.fix.splitlines()]
+    lines += [f"           {_clean(line)}" for line in finding.fix.splitlines()]
     return lines
 
 

@@ -1,0 +1,313 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an audit returns: the verdict, the text for a terminal, SARIF and JUnit."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.webops.php_stack.plugins.module_utils import (
+    audit,
+    audit_junit,
+    audit_sarif,
+    audit_text,
+    audit_verdict,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import (
+    Audit,
+    Evidence,
+    Finding,
+    Outcome,
+    Rule,
+    bad,
+    evaluate,
+    good,
+    unknown,
+)
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot
+from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
+from audit_samples import FPM, POOL, SITE, Case, cause, logs, named, snapshot, tree
+from hypothesis import given
+from hypothesis import strategies as st
+
+BROKEN = Case(
+    "",
+    "",
+    edits=(
+        (
+            SITE,
+            "    server unix:/run/php/shop.sock max_fails=0;\n" * 2,
+            "    server unix:/run/php/php7.4-fpm.sock;\n",
+        ),
+        (FPM, "process_control_timeout = 10s\n", ""),
+    ),
+    live=logs(
+        cause(
+            "socket_missing",
+            42,
+            sites=named("shop.example.com", count=42),
+            upstreams=named("fastcgi://unix:/run/php/php7.4-fpm.sock:", count=42),
+        ),
+        cause("read_timeout", 2, answer="504", sites=named("other.example.com", count=2), evidence=[]),
+    ),
+)
+DEFAULTS: dict[str, Any] = {
+    "root": "/", "exclude": [], "fail_on": "never", "connect": True, "logs": False, "nginx_error_log": None,
+    "fpm_log": None, "journal": None, "kernel_log": None, "since": "1d", "until": None, "time_zone": None,
+    "deploy_scripts": [], "sarif": False, "junit": False, "show": "none",
+}  # fmt: skip
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> tuple[Audit, list[audit_verdict.Verdict]]:
+    read = snapshot(tmp_path, BROKEN)
+    found = audit.judge(read)
+    return found, audit_verdict.rank(read, found)
+
+
+def rule(*outcomes: Outcome, severity: str = "high", needs: tuple[str, ...] = ()) -> Rule:
+    def check(_snapshot: Snapshot) -> Iterator[Outcome]:
+        yield from outcomes
+
+    return Rule("X01", severity, "a title", ("read_timeout",), needs, check)
+
+
+def run(tmp_path: Path, **params: Any) -> dict[str, Any]:
+    return audit.run({**DEFAULTS, "root": str(tmp_path), **params})
+
+
+# -- evaluating
+
+
+def test_passes_are_one_finding_and_failures_are_each_their_own() -> None:
+    nothing = Snapshot(False, 0.0)
+    passed = evaluate(nothing, [rule(good("a", "x"), good("b", "y"))])
+    assert [(one.status, one.subject) for one in passed.findings] == [("pass", "2 checked")]
+    mixed = evaluate(nothing, [rule(good("a", "x"), unknown("b", "?"), bad("c", "z", "w", fix="f"))])
+    assert [(one.status, one.subject) for one in mixed.findings] == [("fail", "c"), ("unknown", "b")]
+
+
+def test_a_rule_without_subjects_is_no_pass() -> None:
+    result = evaluate(Snapshot(False, 0.0), [rule()])
+    assert (result.findings, result.not_applicable) == ([], ["X01"])
+
+
+def test_without_its_side_a_rule_is_unknown() -> None:
+    result = evaluate(Snapshot(False, 0.0, nginx_problem="no nginx"), [rule(needs=("nginx",))])
+    assert [(one.status, one.found) for one in result.findings] == [("unknown", "no nginx")]
+
+
+def test_an_excluded_failure_keeps_its_words_and_does_not_count() -> None:
+    result = evaluate(Snapshot(False, 0.0), [rule(bad("c", "z", "w", fix="f"))], {"X01": "accepted"})
+    assert [(one.status, one.found, one.reason) for one in result.findings] == [("excluded", "z", "accepted")]
+    assert result.at_least("low") == []
+
+
+@pytest.mark.parametrize(
+    ("severity", "limit", "counts"),
+    [("high", "high", 1), ("high", "critical", 0), ("low", "high", 0), ("critical", "low", 1)],
+)
+def test_at_least(severity: str, limit: str, counts: int) -> None:
+    result = evaluate(Snapshot(False, 0.0), [rule(bad("c", "z", "w", fix="f"), severity=severity)])
+    assert len(result.at_least(limit)) == counts
+
+
+# -- the module's run
+
+
+def test_fail_on_fails_with_the_whole_result(tmp_path: Path) -> None:
+    tree(tmp_path, BROKEN)
+    with pytest.raises(
+        StackError, match=r"2 problems of severity high or above: S01 \(critical\), T04 \(high\)"
+    ) as error:
+        run(tmp_path, fail_on="high", sarif=True)
+    assert error.value.details["counts"]["failed"]["critical"] == 1
+    assert json.loads(error.value.details["sarif"])["version"] == "2.1.0"
+
+
+def test_an_exclusion_lets_the_pipeline_go_on(tmp_path: Path) -> None:
+    tree(tmp_path, BROKEN)
+    gone = [
+        {"id": "S01", "reason": "the old version is started by hand"},
+        {"id": "T04", "reason": "never reloaded"},
+    ]
+    result = run(tmp_path, fail_on="high", exclude=gone)
+    assert result["counts"]["excluded"] == 2
+    assert "S01 (the old version is started by hand)" in result["text"].replace("\n  ", " ")
+
+
+def test_all_mistakes_of_the_exclusions_at_once(tmp_path: Path) -> None:
+    tree(tmp_path)
+    with pytest.raises(StackError, match=r"there is no rule X99; exclude: T02 has no reason.*C01, C02"):
+        run(tmp_path, exclude=[{"id": "X99", "reason": "?"}, {"id": "T02", "reason": " "}])
+
+
+def test_a_root_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="is no directory"):
+        run(tmp_path / "none")
+
+
+def test_an_empty_tree_passes_nothing(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    assert {one["status"] for one in result["findings"]} == {"unknown"}
+    assert result["limits"][1:] == ["No PHP-FPM was found.", "No log of nginx or PHP-FPM was read."]
+
+
+def test_logs_of_the_tree_reach_the_verdict(tmp_path: Path) -> None:
+    tree(tmp_path, BROKEN)
+    (tmp_path / "var/log/nginx/error.log").write_text(
+        "2026/11/21 02:28:51 [crit] 7#7: *1 connect() to unix:/run/php/php7.4-fpm.sock failed (2: No such file or"
+        ' directory) while connecting to upstream, client: 127.0.0.1, server: shop.example.com, request: "GET /'
+        ' HTTP/1.1", upstream: "fastcgi://unix:/run/php/php7.4-fpm.sock:", host: "shop.example.com"\n'
+    )
+    result = run(tmp_path, logs=True, since="")
+    assert result["verdict"][0]["cause"] in ("socket_missing", "path_mismatch")
+    assert result["verdict"][0]["rule"] == "S01"
+
+
+# -- the verdict
+
+
+def test_the_cause_and_the_finding_make_one_sentence(
+    broken: tuple[Audit, list[audit_verdict.Verdict]],
+) -> None:
+    first = broken[1][0]
+    assert first.headline == (
+        "502 on shop.example.com: nginx passes to /run/php/php7.4-fpm.sock, and no pool listens there"
+        " (shop.conf:2); pool shop (PHP 8.2) listens on unix:/run/php/shop.sock (shop.conf:4)"
+    )
+    assert (first.cause, first.count, first.rule, first.severity) == ("socket_missing", 42, "S01", "critical")
+    assert first.fix == "# /etc/nginx/sites-enabled/shop.conf:2\nserver unix:/run/php/shop.sock;"
+
+
+def test_a_cause_without_a_finding_speaks_for_itself(
+    broken: tuple[Audit, list[audit_verdict.Verdict]],
+) -> None:
+    second = broken[1][1]
+    assert second.headline == "504 on other.example.com: summary of read_timeout"
+    assert second.rule is None
+
+
+def test_what_no_log_shows_comes_last(broken: tuple[Audit, list[audit_verdict.Verdict]]) -> None:
+    last = broken[1][-1]
+    assert (last.cause, last.count, last.rule) == (None, 0, "T04")
+
+
+def test_a_finding_about_another_pool_does_not_explain_a_cause(tmp_path: Path) -> None:
+    stock = Case(
+        "", "", edits=((POOL, "= 12", "= 5"),), live=logs(cause("max_children_reached", pools=["blog"]))
+    )
+    read = snapshot(tmp_path, stock)
+    first = audit_verdict.rank(read, audit.judge(read))[0]
+    assert (first.cause, first.rule) == ("max_children_reached", None)
+
+
+def test_client_errors_come_after_what_is_wrong_with_the_stack(tmp_path: Path) -> None:
+    case = Case("", "", edits=BROKEN.edits, live=logs(cause("nginx_file_missing", 900, answer="404")))
+    read = snapshot(tmp_path, case)
+    order = [entry.rule or entry.cause for entry in audit_verdict.rank(read, audit.judge(read))]
+    assert order == ["S01", "T04", "nginx_file_missing"]
+
+
+# -- the text
+
+
+def test_the_screen_holds_the_cause_the_place_and_the_fix(
+    broken: tuple[Audit, list[audit_verdict.Verdict]],
+) -> None:
+    text = audit_text.render(*broken, [])
+    lines = text.splitlines()
+    assert lines[0] == "nginx + PHP-FPM: 1 critical, 1 high"
+    assert lines[2].startswith("1. 502 on shop.example.com: nginx passes to")
+    assert "     server unix:/run/php/shop.sock;" in lines
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 46
+
+
+def test_nothing_wrong(tmp_path: Path) -> None:
+    text = audit_text.render(audit.judge(snapshot(tmp_path)), [], [])
+    assert text.splitlines()[0] == "nginx + PHP-FPM: no problem found"
+    assert "Not known (no pass):" in text
+
+
+FINDINGS = st.builds(
+    Finding,
+    id=st.sampled_from([one.id for one in audit.all_rules()]),
+    severity=st.sampled_from(["critical", "high", "medium", "low"]),
+    title=st.text(),
+    status=st.sampled_from(["fail", "unknown", "pass", "excluded"]),
+    subject=st.text(),
+    found=st.text(),
+    expected=st.text(),
+    evidence=st.lists(
+        st.builds(Evidence, st.text(), st.none() | st.text(), st.none() | st.integers(1, 9)), max_size=3
+    ).map(tuple),
+    fix=st.text(),
+    reason=st.text(),
+)
+VERDICTS = st.lists(
+    st.builds(
+        audit_verdict.Verdict,
+        st.text(),
+        st.none(),
+        st.integers(0, 9),
+        st.none() | st.text(),
+        st.just("high"),
+        st.lists(st.text(), max_size=4).map(tuple),
+        st.text(),
+    ),
+    max_size=60,
+)
+
+
+@given(st.lists(FINDINGS, max_size=40), VERDICTS, st.lists(st.text(), max_size=4))
+def test_any_content_fits_a_screen_and_brings_no_control_character(
+    findings: list[Finding], verdicts: list[audit_verdict.Verdict], limits: list[str]
+) -> None:
+    text = audit_text.render(Audit(findings), verdicts, limits)
+    assert len(text.split("\n")) <= 60
+    full = audit_text.render_full(Audit(findings), verdicts, limits)
+    assert all(char == "\n" or char.isprintable() for char in text + full)
+
+
+# -- files for CI
+
+
+@given(st.lists(FINDINGS, max_size=5))
+def test_junit_is_xml_whatever_the_findings_say(findings: list[Finding]) -> None:
+    document = ElementTree.fromstring(
+        audit_junit.render(Audit(findings, ["C01"]), audit.all_rules()).encode("utf-8")
+    )
+    suite = document[0]
+    assert int(suite.attrib["tests"]) == len(suite) == len(findings) + 1
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure"))
+    assert int(suite.attrib["skipped"]) == len(suite.findall("testcase/skipped"))
+
+
+@given(st.lists(FINDINGS, max_size=5))
+def test_sarif_is_consistent_whatever_the_findings_say(findings: list[Finding]) -> None:
+    document = json.loads(audit_sarif.render(Audit(findings), audit.all_rules()))
+    driver = document["runs"][0]["tool"]["driver"]
+    for result in document["runs"][0]["results"]:
+        assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        assert (result["level"] == "none") == (result["kind"] in ("pass", "open"))
+
+
+def test_sarif_names_the_line_and_the_reason_of_an_exclusion(tmp_path: Path) -> None:
+    found = audit.judge(snapshot(tmp_path, BROKEN), {"T04": "never reloaded"})
+    results = {
+        one["ruleId"]: one
+        for one in json.loads(audit_sarif.render(found, audit.all_rules()))["runs"][0]["results"]
+    }
+    assert results["S01"]["locations"][0]["physicalLocation"] == {
+        "artifactLocation": {"uri": "etc/nginx/sites-enabled/shop.conf", "uriBaseId": "%SRCROOT%"},
+        "region": {"startLine": 2},
+    }
+    assert results["S01"]["level"] == "error"
+    assert results["T04"]["suppressions"] == [{"kind": "external", "justification": "never reloaded"}]
