@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-_TEXTS = {"verdict": "text", "full": "details"}
+_TEXTS = {"line": "line", "verdict": "text", "full": "details"}
 
 
 class ActionModule(ActionBase):
@@ -26,7 +26,9 @@ class ActionModule(ActionBase):
             module_name="webops.php_stack.stack_audit", task_vars=task_vars
         )
         text = result.get(_TEXTS.get(str(self._task.args.get("show")), ""))
-        if text:
-            name = task_vars.get("inventory_hostname", "this host")
-            Display().display(f"\n=== {name} {'=' * max(3, 75 - len(str(name)))}\n{text}\n")
+        name = str(task_vars.get("inventory_hostname", "this host"))
+        if text and self._task.args["show"] == "line":
+            Display().display(f"{name}: {text}")
+        elif text:
+            Display().display(f"\n=== {name} {'=' * max(3, 75 - len(name))}\n{text}\n")
         return result

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.webops.php_stack.plugins.module_utils import (
     audit_gather,
     audit_junit,
+    audit_probe,
     audit_rules_capacity,
     audit_rules_connections,
     audit_rules_fpm,
@@ -70,9 +71,10 @@ def exclusions(items: list[dict[str, Any]], rules: list[Rule]) -> dict[str, str]
     return {item["id"]: item["reason"].strip() for item in items}
 
 
-def run(params: dict[str, Any]) -> dict[str, Any]:
+def run(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
     """What the module stack_audit returns.
 
+    :param check_mode: start no process for the isolation test.
     :raises StackError: parameters that make no sense, or findings at or above ``fail_on``.
     """
     rules = all_rules()
@@ -81,6 +83,8 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
     snapshot = audit_gather.gather(host, _log_request(params), params["connect"], params["deploy_scripts"])
     audit = evaluate(snapshot, rules, excluded)
     verdict = audit_verdict.rank(snapshot, audit)
+    probes = audit_probe.run(host, snapshot, params["probe"], check_mode)
+    limits = _limits(snapshot)
     result: dict[str, Any] = {
         "changed": False,
         "verdict": [entry.plain() for entry in verdict],
@@ -89,9 +93,11 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
         "counts": audit.counts(),
         "causes": snapshot.logs["causes"] if snapshot.logs else [],
         "timeline": snapshot.logs["timeline"] if snapshot.logs else None,
-        "limits": _limits(snapshot),
-        "text": audit_text.render(audit, verdict, _limits(snapshot)),
-        "details": audit_text.render_full(audit, verdict, _limits(snapshot)),
+        "probes": [probe.plain() for probe in probes],
+        "limits": limits,
+        "line": audit_text.render_line(audit, verdict),
+        "text": audit_text.render(audit, verdict, limits, probes),
+        "details": audit_text.render_full(audit, verdict, limits, probes),
     }
     for name, make in (("sarif", audit_sarif.render), ("junit", audit_junit.render)):
         if params[name]:

@@ -144,6 +144,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """The answer of an active probe. ``ok`` is None where the probe could not be made; ``found`` says why, or what came back."""
+
+    kind: str
+    subject: str
+    ok: bool | None
+    found: str
+
+    def plain(self) -> dict[str, Any]:
+        return {"kind": self.kind, "subject": self.subject, "ok": self.ok, "found": self.found}
+
+
+@dataclass(frozen=True)
 class Audit:
     """All findings, the worst first, and the ids of the rules that have no subject on this host."""
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import (
     EXCLUDED,
@@ -15,6 +16,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings im
     UNKNOWN,
     Audit,
     Finding,
+    Probe,
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_verdict import Verdict
 
@@ -25,7 +27,13 @@ _SCREEN = 46
 _EVIDENCE = 3
 
 
-def render(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str:
+def render_line(audit: Audit, verdicts: list[Verdict]) -> str:
+    """One line: how much is wrong, and the worst of it."""
+    words = _headline(audit).partition(": ")[2]
+    return _clean(f"{words}. {verdicts[0].headline}" if verdicts else words)
+
+
+def render(audit: Audit, verdicts: list[Verdict], limits: list[str], probes: Sequence[Probe] = ()) -> str:
     """At most one screen: the most likely cause on top, the rest in a line each."""
     lines = [_headline(audit), ""]
     if not verdicts:
@@ -42,10 +50,13 @@ def render(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str:
     if len(lines) > room:
         hidden = len(lines) - room + 1
         lines = [*lines[: room - 1], f"  … and {hidden} more lines: show=full prints everything"]
-    return "\n".join([*lines, *tail])
+    # Who asks for probes wants to read them all, beyond the screen if need be.
+    return "\n".join([*lines, *_probed(probes, 2), *tail])
 
 
-def render_full(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str:
+def render_full(
+    audit: Audit, verdicts: list[Verdict], limits: list[str], probes: Sequence[Probe] = ()
+) -> str:
     """Every verdict and every finding, with evidence and fix."""
     lines = [_headline(audit), ""]
     for number, entry in enumerate(verdicts, 1):
@@ -55,7 +66,22 @@ def render_full(audit: Audit, verdicts: list[Verdict], limits: list[str]) -> str
         lines += _finding(finding)
     if audit.not_applicable:
         lines += ["", *_wrapped(f"Nothing to judge here for: {', '.join(audit.not_applicable)}.", "", "  ")]
-    return "\n".join([*lines, *_tail(audit, limits)])
+    return "\n".join([*lines, *_probed(probes), *_tail(audit, limits)])
+
+
+def _probed(probes: Sequence[Probe], most: int | None = None) -> list[str]:
+    """The probes, each in ``most`` lines; those that were not made are one line a reason."""
+    lines = ["", "Probes"] if probes else []
+    left_out: dict[str, list[str]] = {}
+    for probe in probes:
+        if probe.ok is None:
+            left_out.setdefault(f"{probe.kind}: {probe.found}", []).append(probe.subject)
+            continue
+        words = "works" if probe.ok else "FAILS"
+        lines += _wrapped(f"{words:<6}{probe.kind}: {probe.subject}: {probe.found}", "  ", " " * 8)[:most]
+    for reason, subjects in left_out.items():
+        lines += _wrapped(f"not made, {reason} ({', '.join(subjects)})", "  ", " " * 8)[:most]
+    return lines
 
 
 def _grouped(findings: list[Finding]) -> list[str]:

@@ -110,7 +110,7 @@ def _relevance(finding: Finding, cause: dict[str, Any], names: set[str]) -> tupl
     about_other = finding.subject.startswith("pool ") or "." in finding.subject.split(" ")[0]
     if not named and about_other and not finding.subject.endswith(".service"):
         return None
-    return (0 if named else 1, finding.causes.index(cause["id"]), SEVERITIES.index(finding.severity))
+    return (0 if named else 1, SEVERITIES.index(finding.severity), finding.causes.index(cause["id"]))
 
 
 def _mentions(text: str, name: str) -> bool:

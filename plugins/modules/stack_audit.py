@@ -96,6 +96,19 @@ options:
     type: list
     elements: str
     default: []
+  probe:
+    description:
+      - Probes to make, none by default. Each asks for something, so it shows in the logs of the host.
+      - V(static) asks nginx for a static file of each site. It answers, and PHP does not? Then nginx is not at fault.
+      - V(ping) asks each pool for its C(ping.path), as nginx's user.
+      - V(request) sends an empty FastCGI request, which runs no PHP code, to each address that nginx passes to.
+      - V(isolation) starts a second PHP-FPM with the settings of each pool and one worker on a TCP port of this host,
+        asks it, and ends it again, whatever happens. It tells a fault of the socket from a fault of PHP.
+        It is left out in check mode.
+    type: list
+    elements: str
+    choices: [static, ping, request, isolation]
+    default: []
   sarif:
     description: Return the findings as a SARIF 2.1.0 document too.
     type: bool
@@ -106,9 +119,10 @@ options:
     default: false
   show:
     description:
-      - Print the result in the terminal, in 80 columns. V(verdict) is one screen at most, V(full) has every finding.
+      - Print the result in the terminal, in 80 columns. V(line) is one line, V(verdict) one screen at most, and V(full)
+        has every finding.
     type: str
-    choices: [none, verdict, full]
+    choices: [none, line, verdict, full]
     default: none
 notes:
   - Run it as root (C(become)). Without, much is V(unknown).
@@ -284,12 +298,40 @@ timeline:
   returned: always, but for wrong parameters
   type: dict
   sample: {"bucket_seconds": 60, "buckets": [], "marks": []}
+probes:
+  description: What the probes of O(probe) showed, from the visitor to PHP.
+  returned: always, but for wrong parameters
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: V(static), V(ping), V(request) or V(isolation).
+      type: str
+      sample: isolation
+    subject:
+      description: The site, pool or address that was asked.
+      type: str
+      sample: pool blog (PHP 8.2)
+    ok:
+      description: Whether it answered; V(none) where the probe could not be made.
+      type: bool
+      sample: true
+    found:
+      description: What came back, or why it was not made.
+      type: str
+      sample: "the same settings answer on a TCP port of their own; its own socket does not: the fault is the socket
+        (path, rights, queue), not PHP"
 limits:
   description: What could not be looked at.
   returned: always, but for wrong parameters
   type: list
   elements: str
   sample: ["/var/log/nginx/error.log: Permission denied"]
+line:
+  description: How much is wrong, and the worst of it, in one line.
+  returned: always, but for wrong parameters
+  type: str
+  sample: "no problem found"
 text:
   description: The verdict as text in 80 columns, one screen at most.
   returned: always, but for wrong parameters
@@ -343,13 +385,19 @@ def main() -> None:
             "until": {"type": "str"},
             "time_zone": {"type": "str"},
             "deploy_scripts": {"type": "list", "elements": "str", "default": []},
+            "probe": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["static", "ping", "request", "isolation"],
+                "default": [],
+            },
             "sarif": {"type": "bool", "default": False},
             "junit": {"type": "bool", "default": False},
-            "show": {"type": "str", "default": "none", "choices": ["none", "verdict", "full"]},
+            "show": {"type": "str", "default": "none", "choices": ["none", "line", "verdict", "full"]},
         },
         supports_check_mode=True,
     )
-    run_module(module, lambda this: audit.run(this.params))
+    run_module(module, lambda this: audit.run(this.params, this.check_mode))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ BROKEN = Case(
 DEFAULTS: dict[str, Any] = {
     "root": "/", "exclude": [], "fail_on": "never", "connect": True, "logs": False, "nginx_error_log": None,
     "fpm_log": None, "journal": None, "kernel_log": None, "since": "1d", "until": None, "time_zone": None,
-    "deploy_scripts": [], "sarif": False, "junit": False, "show": "none",
+    "deploy_scripts": [], "probe": [], "sarif": False, "junit": False, "show": "none",
 }  # fmt: skip
 
 
