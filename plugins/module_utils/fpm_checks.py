@@ -135,7 +135,7 @@ def _finish_pool(config: FpmConfig, pool: Pool, build: Build) -> None:
     elif not _unresolved(pool, "listen"):
         _refuse(config, pool, "listen", "listen is not set")
     _check_priority(config, pool)
-    _finish_process_manager(config, pool)
+    _finish_process_manager(config, pool, build)
     _finish_pages(config, pool)
     _finish_logs(config, pool, start)
     _finish_folders(config, pool, start)
@@ -157,7 +157,7 @@ def _unresolved(pool: Pool, name: str) -> bool:
     return pool.settings[name].unresolved is not None
 
 
-def _finish_process_manager(config: FpmConfig, pool: Pool) -> None:
+def _finish_process_manager(config: FpmConfig, pool: Pool, build: Build) -> None:
     mode, maximum = pool.value("pm"), pool.value("pm.max_children")
     if mode is None and not _unresolved(pool, "pm"):
         _refuse(config, pool, None, "pm is not set: static, dynamic or ondemand")
@@ -172,6 +172,10 @@ def _finish_process_manager(config: FpmConfig, pool: Pool) -> None:
         mechanism = config.settings["events.mechanism"].value
         if mechanism in ("select", "poll"):
             _refuse(config, pool, "pm", f"pm = ondemand does not work with events.mechanism = {mechanism}")
+        # FPM raises what is below its default, for this mode only.
+        backlog, least = pool.value("listen.backlog"), POOL["listen.backlog"].default_for(build.version)
+        if backlog is not None and least is not None and backlog < least:
+            _change(pool, "listen.backlog", least)
         # FPM forgets them; a number that has no effect must not look as if it had.
         for name in ("pm.start_servers", "pm.min_spare_servers", "pm.max_spare_servers"):
             _change(pool, name, 0)

@@ -25,6 +25,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.fpm_defaults impo
     POOL,
     SUPPRESS_PATH_SINCE,
     Directive,
+    Version,
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.fpm_ini import (
     IniSyntaxError,
@@ -44,6 +45,11 @@ from ansible_collections.webops.php_stack.plugins.module_utils.fpm_model import 
 # FPM refuses a sixth file inside files.
 _MAX_DEPTH = 5
 _INTEGER = re.compile(r"-?[0-9]*\Z")
+_BOOLEAN_WORDS = {
+    **dict.fromkeys(("yes", "true", "on"), True),
+    **dict.fromkeys(("0", "no", "none", "false", "off"), False),
+}
+_BOOLEAN_WORDS_SINCE: Version = (8, 2)
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -58,8 +64,8 @@ def load(config_file: str, source: Source, build: Build | None = None) -> FpmCon
     return reader.config
 
 
-def convert(directive: Directive, text: str) -> Any:
-    """The typed value of a directive.
+def convert(directive: Directive, text: str, version: Version | None = None) -> Any:
+    """The typed value of a directive, as that PHP takes it.
 
     :raises ValueError: with the reason, where FPM refuses the text.
     """
@@ -71,9 +77,11 @@ def convert(directive: Directive, text: str) -> Any:
     if kind == "seconds":
         return _seconds(text)
     if kind == "bool":
-        if text not in ("", "1"):
+        # Unquoted words are "1" or "" by now; quoted ones and variables stay as they are.
+        more = version is None or version >= _BOOLEAN_WORDS_SINCE
+        if text != "1" and text != "" and not (more and text in _BOOLEAN_WORDS):
             raise ValueError(f"'{text}' is not a boolean: write yes or no, without quotes")
-        return text == "1"
+        return text == "1" or _BOOLEAN_WORDS.get(text, False)
     if kind == "core_limit":
         if text.lower() == "unlimited":
             return -1
@@ -116,7 +124,7 @@ class _Reader:
         self.source = source
         self.build = build
         self.pool: Pool | None = None
-        self.depth = 0
+        self.open: list[str] = []
 
     def refuse(self, file: str | None, line: int | None, message: str) -> None:
         self.config.problems.append(Problem(file, line, message))
@@ -127,10 +135,14 @@ class _Reader:
         except OSError as error:
             self.refuse(from_file or path, from_line, f"{path} cannot be read: {error.strerror or error}")
             return
-        if self.depth >= _MAX_DEPTH:
+        if path in self.open:
+            # FPM goes round until it is too deep. A folder of files that include the folder would take us long.
+            self.refuse(from_file, from_line, f"{path} includes itself")
+            return
+        if len(self.open) >= _MAX_DEPTH:
             self.refuse(from_file, from_line, f"{path}: FPM includes files at most {_MAX_DEPTH} deep")
             return
-        self.depth += 1
+        self.open.append(path)
         self.config.files.append(path)
         for number, line in enumerate(text.split("\n"), 1):
             try:
@@ -143,7 +155,7 @@ class _Reader:
                 include = self.apply(statement, path, number, line) or include
             if include is not None:
                 self.include(include, path, number)
-        self.depth -= 1
+        self.open.pop()
 
     def include(self, pattern: str, path: str, line: int) -> None:
         if not pattern.startswith("/"):
@@ -213,7 +225,7 @@ class _Reader:
             settings[directive.name] = Setting(None, path, line, unresolved=_raw(text))
             return
         try:
-            value = convert(directive, statement.value)
+            value = convert(directive, statement.value, self.build.version)
             if isinstance(value, str):
                 value = self.expand(value)
         except ValueError as error:
@@ -237,7 +249,7 @@ class _Reader:
             pool = self.pool_of_array(name, key, value)
             if value is not None:
                 if name in ("php_flag", "php_admin_flag"):
-                    value = "1" if convert(Directive(name, "bool"), value) else "0"
+                    value = "1" if convert(Directive(name, "bool"), value, self.build.version) else "0"
                 else:
                     value = self.expand(value)
         except ValueError as error:

@@ -31,6 +31,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.kernel_sockets import Listener
 
 _DEFAULT_MODE = "0660"
+_MARKER = "Managed by webops.php_stack ("
 
 
 def gather(
@@ -57,7 +58,8 @@ def gather(
             configs[key] = _load(master)
         config = configs[key]
         masters.append(_master(master, config, found))
-        reader = _PoolReader(master, found, listeners, masters[-1]["running"])
+        names = {pool.name for pool in config.pools}
+        reader = _PoolReader(master, found, listeners, masters[-1]["running"], names)
         gathered += [reader.pool(pool) for pool in config.pools if not pools or pool.name in pools]
     if host.live:
         _add_status(gathered, status, timeout)
@@ -147,9 +149,15 @@ class _PoolReader:
     """Reads the pools of one master."""
 
     def __init__(
-        self, master: Found, found: Survey, listeners: list[Listener] | None, running: bool | None
+        self,
+        master: Found,
+        found: Survey,
+        listeners: list[Listener] | None,
+        running: bool | None,
+        names: set[str],
     ) -> None:
         self.master = master
+        self.names = names
         self.found = found
         self.running = running
         self.process = master.process
@@ -165,11 +173,23 @@ class _PoolReader:
                 if worker.parent == self.process.pid:
                     self.workers.setdefault(worker.pool, []).append(worker)
 
+    def workers_of(self, pool: Pool) -> list[procfs.Worker]:
+        """The workers that carry the pool's name, or the beginning of it that only this pool has."""
+        found = self.workers.get(pool.name)
+        if found is not None:
+            return found
+        names = {name for name in self.workers if name not in self.names and pool.name.startswith(name)}
+        for name in sorted(names, key=len, reverse=True):
+            if sum(other.startswith(name) for other in self.names) == 1:
+                return self.workers[name]
+        return []
+
     def pool(self, pool: Pool) -> _PoolFacts:
-        workers = self.workers.get(pool.name, [])
+        workers = self.workers_of(pool)
         held = self.held(pool, workers)
         target = held.endpoint if held else endpoint(pool.value("listen"))
-        listener = find_listener(target, self.listeners or [], self.inodes) if target else None
+        socket = held.socket if held else target
+        listener = find_listener(socket, self.listeners or [], self.inodes) if socket else None
         if self.process is None and listener is not None:
             workers = self.orphans(listener)
         facts = {
@@ -180,6 +200,7 @@ class _PoolReader:
             "master": self.master.config_file,
             "file": pool.file,
             "line": pool.line,
+            "managed": self.managed(pool.file),
             "user": pool.value("user"),
             "group": pool.value("group"),
             "listen": _listen(pool, target, held),
@@ -211,6 +232,13 @@ class _PoolReader:
         }
         question, because, via = self.question(pool, target, listener, held)
         return _PoolFacts(facts, question, because, via)
+
+    def managed(self, file: str) -> bool:
+        """Whether the roles of this collection wrote a file: their marker is its first line."""
+        try:
+            return _MARKER in self.master.host.read_text(file).partition("\n")[0]
+        except OSError:
+            return False
 
     def held(self, pool: Pool, workers: list[procfs.Worker]) -> Held | None:
         listen = pool.value("listen")
@@ -365,7 +393,7 @@ def summary(facts: dict[str, list[dict[str, Any]]]) -> list[str]:
         words = f"{pool['name']} (PHP {pool['version'] or '?'}): {pool['listen']['address'] or 'no address'}"
         words += f", {pm['mode'] or 'no pm'} {pm['max_children']}"
         if memory["worker_count"]:
-            words += f", {memory['worker_count']} workers"
+            words += f", {memory['worker_count']} worker" + "s" * (memory["worker_count"] > 1)
             if memory["pss_bytes"] is not None:
                 words += f" with {memory['pss_bytes'] / 2**20:.0f} MiB (PSS)"
         if pool["queue"]:

@@ -52,10 +52,15 @@ def endpoint(listen: str | None) -> Endpoint | None:
 
 @dataclass(frozen=True)
 class Held:
-    """A socket that systemd holds for a pool: its unit and the real address."""
+    """A socket that systemd holds for a pool.
+
+    :param endpoint: the address that nginx is given: the first link to the socket, or the socket itself.
+    :param socket: where the socket itself is.
+    """
 
     unit: SocketUnit
     endpoint: Endpoint
+    socket: Endpoint
 
 
 def find_held(
@@ -98,7 +103,10 @@ def find_held(
 
 def _held(unit: SocketUnit, address: str) -> Held | None:
     found = endpoint(address)
-    return Held(unit, found) if found else None
+    if found is None:
+        return None
+    link = endpoint(unit.links[0]) if unit.links else None
+    return Held(unit, link or found, found)
 
 
 def _is(listener: Listener, target: Endpoint | None) -> bool:

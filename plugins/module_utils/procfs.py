@@ -12,7 +12,8 @@ import os
 import re
 from dataclasses import dataclass
 
-_MASTER = re.compile(rb"\S*php-fpm\S*: master process \((.*)\)")
+# A master that was started with few variables has no room for its whole title and cuts it off.
+_MASTER = re.compile(rb"\S*php-fpm\S*: master process \((.*?)(\)?)")
 _WORKER = re.compile(rb"\S*php-fpm\S*: pool (.*)")
 _PEAK = re.compile(rb"\nVmHWM:\s*([0-9]+) kB")
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]\Z")
@@ -36,7 +37,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker: its pool's name as FPM wrote it into the process title, its age in seconds."""
+    """A worker: its pool's name as FPM wrote it into the process title (which may cut it off), its age in seconds."""
 
     pid: int
     parent: int
@@ -49,7 +50,8 @@ class Worker:
 class Master:
     """A running master.
 
-    :param config_file: as FPM was given it; it may be relative.
+    :param config_file: as FPM was given it, made absolute. Where the title was cut off, the one file that it
+        can mean, else what is left of the name.
     :param binary: the executable; None where not readable.
     :param unit: the systemd service that it runs in; None where there is none.
     :param root: the directory in which its files are, "/" unless it runs in a container of its own.
@@ -89,7 +91,8 @@ def read(proc: str = "/proc") -> Processes:
             continue
         found = _MASTER.fullmatch(title)
         if found:
-            masters.append(_master(int(name), base, os.fsdecode(found.group(1)), own_namespace))
+            config_file, is_whole = os.fsdecode(found.group(1)), bool(found.group(2))
+            masters.append(_master(int(name), base, config_file, is_whole, own_namespace))
             continue
         found = _WORKER.fullmatch(title)
         stat = _stat(base) if found else None
@@ -128,12 +131,14 @@ def same_network(pid: int, proc: str = "/proc") -> bool:
     return other is None or other == _link(f"{proc}/self/ns/net")
 
 
-def _master(pid: int, base: str, config_file: str, own_namespace: str | None) -> Master:
+def _master(pid: int, base: str, config_file: str, is_whole: bool, own_namespace: str | None) -> Master:
     namespace = _link(f"{base}/ns/mnt")
     elsewhere = namespace is not None and own_namespace is not None and namespace != own_namespace
     if not config_file.startswith("/"):
         # The title repeats what was typed; the master does not leave the folder it was typed in.
         config_file = os.path.normpath(os.path.join(_link(f"{base}/cwd") or "/", config_file))
+    if not is_whole:
+        config_file = _completed(f"{base}/root", config_file)
     try:
         uid: int | None = os.stat(base).st_uid
     except OSError:
@@ -146,6 +151,19 @@ def _master(pid: int, base: str, config_file: str, own_namespace: str | None) ->
         f"{base}/root" if elsewhere else "/",
         uid,
     )
+
+
+def _completed(root: str, beginning: str) -> str:
+    """The path that a cut one means: itself where such a file exists, else the one that begins so."""
+    if os.path.isfile(root + beginning):
+        return beginning
+    folder, name = os.path.split(beginning)
+    try:
+        fits = [entry for entry in os.listdir(root + folder) if entry.startswith(name)]
+    except OSError:
+        return beginning
+    files = [entry for entry in fits if os.path.isfile(os.path.join(root + folder, entry))]
+    return os.path.join(folder, files[0]) if len(files) == 1 else beginning
 
 
 def _unit(base: str) -> str | None:

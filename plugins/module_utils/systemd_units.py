@@ -19,7 +19,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,NRestarts,MemoryMax,TasksMax,LimitNOFILE,LimitNOFILESoft,"
     "Restart,KillSignal,TimeoutStopUSec,DropInPaths,MainPID,ExecStart,Environment,"
-    "Listen,FileDescriptorName,Triggers,Backlog,SocketUser,SocketGroup,SocketMode"
+    "Listen,Symlinks,FileDescriptorName,Triggers,Backlog,SocketUser,SocketGroup,SocketMode"
 )
 _UNIT_FOLDERS = (
     "/etc/systemd/system",
@@ -41,6 +41,7 @@ class SocketUnit:
 
     :param names: what LISTEN_FDNAMES calls its descriptors.
     :param addresses: unix paths or host:port.
+    :param links: paths that systemd links to the socket (Symlinks=).
     """
 
     id: str
@@ -51,6 +52,7 @@ class SocketUnit:
     user: str | None
     group: str | None
     mode: str | None
+    links: tuple[str, ...] = ()
 
 
 def show(host: Host, services: list[str]) -> dict[str, dict[str, str]] | None:
@@ -140,6 +142,7 @@ def socket_units(units: dict[str, dict[str, str]]) -> list[SocketUnit]:
                     unit.get("SocketUser") or None,
                     unit.get("SocketGroup") or None,
                     unit.get("SocketMode") or None,
+                    tuple(unit.get("Symlinks", "").split()),
                 )
             )
     return found
@@ -206,6 +209,7 @@ def _socket_unit(name: str, settings: dict[str, list[str]]) -> SocketUnit:
         last("SocketUser"),
         last("SocketGroup"),
         last("SocketMode"),
+        tuple(link for value in settings.get("Symlinks", []) for link in value.split()),
     )
 
 
