@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 # A master that was started with few variables has no room for its whole title and cuts it off.
 _MASTER = re.compile(rb"\S*php-fpm\S*: master process \((.*?)(\)?)")
 _WORKER = re.compile(rb"\S*php-fpm\S*: pool (.*)")
+# The kernel adds up a process's pages while it is read; Python lets other threads run meanwhile.
+_READERS = 4
 _PEAK = re.compile(rb"\nVmHWM:\s*([0-9]+) kB")
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]\Z")
 
@@ -75,7 +78,7 @@ class Processes:
 def read(proc: str = "/proc") -> Processes:
     """Find every master and worker that this user can see."""
     masters: list[Master] = []
-    workers: list[Worker] = []
+    seen: list[tuple[str, int, tuple[int, int, str, float]]] = []
     uptime = _uptime(proc)
     own_namespace = _link(f"{proc}/self/ns/mnt")
     for name in os.listdir(proc):
@@ -98,10 +101,11 @@ def read(proc: str = "/proc") -> Processes:
         stat = _stat(base) if found else None
         if found and stat:
             parent, start, resident = stat
-            pool = os.fsdecode(found.group(1))
-            workers.append(
-                Worker(int(name), parent, pool, round(max(0.0, uptime - start), 2), _memory(base, resident))
-            )
+            age = round(max(0.0, uptime - start), 2)
+            seen.append((base, resident, (int(name), parent, os.fsdecode(found.group(1)), age)))
+    with ThreadPoolExecutor(_READERS) as threads:
+        memories = threads.map(lambda one: _memory(one[0], one[1]), seen)
+        workers = [Worker(*one[2], memory) for one, memory in zip(seen, memories)]
     masters.sort(key=lambda master: master.pid)
     workers.sort(key=lambda worker: worker.pid)
     return Processes(masters, workers)
