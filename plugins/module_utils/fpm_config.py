@@ -50,6 +50,7 @@ _BOOLEAN_WORDS = {
     **dict.fromkeys(("0", "no", "none", "false", "off"), False),
 }
 _BOOLEAN_WORDS_SINCE: Version = (8, 2)
+_NO_COMMENT = "'#' does not start a comment: use ';'"
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -125,22 +126,19 @@ class _Reader:
         self.build = build
         self.pool: Pool | None = None
         self.open: list[str] = []
+        self.endless: set[tuple[str | None, int | None]] = set()
 
     def refuse(self, file: str | None, line: int | None, message: str) -> None:
         self.config.problems.append(Problem(file, line, message))
 
     def read(self, path: str, from_file: str | None, from_line: int | None) -> None:
+        if path in self.open or len(self.open) >= _MAX_DEPTH:
+            self.refuse_depth(path, from_file, from_line)
+            return
         try:
             text = self.source.read_text(path)
         except OSError as error:
             self.refuse(from_file or path, from_line, f"{path} cannot be read: {error.strerror or error}")
-            return
-        if path in self.open:
-            # FPM goes round until it is too deep. A folder of files that include the folder would take us long.
-            self.refuse(from_file, from_line, f"{path} includes itself")
-            return
-        if len(self.open) >= _MAX_DEPTH:
-            self.refuse(from_file, from_line, f"{path}: FPM includes files at most {_MAX_DEPTH} deep")
             return
         self.open.append(path)
         self.config.files.append(path)
@@ -157,7 +155,22 @@ class _Reader:
                 self.include(include, path, number)
         self.open.pop()
 
+    def refuse_depth(self, path: str, from_file: str | None, from_line: int | None) -> None:
+        """Report a line that leads too deep, once.
+
+        It is not followed again: a folder of files that include the folder would take hours.
+        """
+        if (from_file, from_line) in self.endless:
+            return
+        self.endless.add((from_file, from_line))
+        if path in self.open:
+            self.refuse(from_file, from_line, f"{path} includes itself")
+        else:
+            self.refuse(from_file, from_line, f"{path}: FPM includes files at most {_MAX_DEPTH} deep")
+
     def include(self, pattern: str, path: str, line: int) -> None:
+        if (path, line) in self.endless:
+            return
         if not pattern.startswith("/"):
             if self.build.prefix is None:
                 self.refuse(path, line, f"include = {pattern}: where a relative path starts is not known")
@@ -180,7 +193,10 @@ class _Reader:
         if statement.kind == "section":
             self.enter(statement.name, path, line)
         elif statement.kind == "word":
-            self.refuse(path, line, f"'{statement.name}' has no value ('=' is missing)")
+            is_comment = statement.name.startswith("#")
+            self.refuse(
+                path, line, _NO_COMMENT if is_comment else f"'{statement.name}' has no value ('=' is missing)"
+            )
         elif statement.kind == "array":
             self.set_array(statement, path, line, text)
         elif statement.name == "include":
@@ -240,7 +256,7 @@ class _Reader:
         if self.pool is not None and name.lower() in GLOBAL:
             return f"'{name}' belongs into [global], but stands in the pool '{self.pool.name}'"
         if name.startswith("#"):
-            return "'#' does not start a comment: use ';'"
+            return _NO_COMMENT
         return f"'{name}' is not a directive of PHP-FPM"
 
     def set_array(self, statement: Statement, path: str, line: int, text: str) -> None:
