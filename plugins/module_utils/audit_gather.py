@@ -328,13 +328,14 @@ def _selinux(host: Host, pools: list[dict[str, Any]]) -> Selinux | None:
 
 
 def _folders(host: Host, pools: list[dict[str, Any]], masters: list[dict[str, Any]]) -> dict[str, bool]:
-    """The folders of the logs that the configurations name."""
+    """The folders of the logs that the configurations name, and those above them."""
     values = [pool["directives"].get("slowlog") for pool in pools]
     values += [pool["directives"].get("access.log") for pool in pools]
     values += [pool["directives"].get("php_admin_value[error_log]") for pool in pools]
     values += [master["globals"].get("error_log") for master in masters]
     paths = [str(one["value"]) for one in values if one and one["value"]]
     folders = {os.path.dirname(path) for path in paths if path.startswith("/")}
+    folders |= {os.path.dirname(folder) for folder in folders}
     return {folder: host.is_dir(folder) for folder in sorted(folders)}
 
 

@@ -89,7 +89,12 @@ def log_paths(snapshot: Snapshot) -> Iterator[Outcome]:
     for subject, owner, name in owners:
         found = setting(owner, name)
         path = raw(found)
-        if found["default"] or not path or path in ("syslog", "stderr") or path.startswith("/proc/"):
+        if (
+            found["default"]
+            or not path
+            or path in ("syslog", "stderr")
+            or path.startswith(("/proc/", "/dev/"))
+        ):
             continue
         place, folder = place_of_setting(owner, name), os.path.dirname(path)
         if "$" in path:
@@ -104,6 +109,10 @@ def log_paths(snapshot: Snapshot) -> Iterator[Outcome]:
             )
         elif folder not in snapshot.folders:
             yield unknown(subject, f"whether {folder} exists is not known", place)
+        elif not snapshot.folders[folder] and not snapshot.folders.get(os.path.dirname(folder)):
+            yield unknown(
+                subject, f"neither {folder} nor the folder above it is there: a part of a host?", place
+            )
         elif not snapshot.folders[folder]:
             yield bad(
                 subject,

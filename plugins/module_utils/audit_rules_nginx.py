@@ -29,6 +29,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import
     pools_at,
     site,
     size,
+    unread,
 )
 
 _BOOK = RuleBook()
@@ -115,6 +116,9 @@ def script_filename(snapshot: Snapshot) -> Iterator[Outcome]:
     for location in _php(snapshot):
         subject = site(location)
         sent = [param for param in location["params"] if param["name"] == "SCRIPT_FILENAME"]
+        if not sent and unread(snapshot):
+            yield unknown(subject, unread(snapshot), _here(location))
+            continue
         if not sent:
             yield bad(
                 subject,
@@ -301,6 +305,8 @@ def root_inside(snapshot: Snapshot) -> Iterator[Outcome]:
                 place,
                 fix=f"server {{\n    root {root['value']};\n}}",
             )
+        elif root["default"] and unread(snapshot):
+            yield unknown(site(location), unread(snapshot), _here(location))
         elif root["default"]:
             yield bad(
                 site(location),

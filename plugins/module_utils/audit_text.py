@@ -37,7 +37,14 @@ def render(audit: Audit, verdicts: list[Verdict], limits: list[str], probes: Seq
     """At most one screen: the most likely cause on top, the rest in a line each."""
     lines = [_headline(audit), ""]
     if not verdicts:
-        lines += _wrapped("Nothing is wrong as far as it was possible to look.", "", "")
+        open_rules = len({one.id for one in audit.findings if one.status == UNKNOWN})
+        lines += _wrapped(
+            f"Nothing wrong was found; {open_rules} rules could not be judged."
+            if open_rules
+            else "Every rule that has something to judge passes.",
+            "",
+            "",
+        )
     for number, entry in enumerate(verdicts, 1):
         lines += _explained(number, entry) if number <= _EXPLAINED else [_brief(number, entry)]
     shown = {entry.rule for entry in verdicts} | {ident for entry in verdicts for ident in entry.also}
@@ -101,7 +108,9 @@ def _grouped(findings: list[Finding]) -> list[str]:
 def _headline(audit: Audit) -> str:
     failed = audit.counts()["failed"]
     words = ", ".join(f"{failed[severity]} {severity}" for severity in SEVERITIES if failed[severity])
-    return f"nginx + PHP-FPM: {words}" if words else "nginx + PHP-FPM: no problem found"
+    if not words:
+        words = "no problem found" if audit.counts()[PASS] else "nothing could be judged"
+    return f"nginx + PHP-FPM: {words}"
 
 
 def _tail(audit: Audit, limits: list[str]) -> list[str]:

@@ -57,6 +57,14 @@ def locations(snapshot: Snapshot) -> list[dict[str, Any]]:
     return found
 
 
+def unread(snapshot: Snapshot) -> str:
+    """Why nginx's configuration is not known in full: files that could not be opened, or only a part given."""
+    for error in (snapshot.nginx or {}).get("errors", []):
+        if "a part of a configuration" in error["message"] or "open()" in error["message"]:
+            return f"nginx's configuration was not read in full ({where(error['file'], error['line'])})"
+    return ""
+
+
 def site(location: dict[str, Any]) -> str:
     """The first server name of a location's server, or where it listens."""
     names = [name for name in location["server_names"] if name not in ("", "_")]
