@@ -42,8 +42,6 @@ def config(pool: dict[str, Any], port: int, folder: str) -> str:
             value = "yes" if value else "no"
         if value is None or "\n" in str(value):
             continue
-        if name.startswith(("php_flag", "php_admin_flag")):
-            value = {"1": "on", "0": "off"}.get(str(value), value)
         quoted = f'"{value}"' if isinstance(value, str) and '"' not in value else value
         lines.append(f"{name} = {quoted}")
     lines += [f"listen = 127.0.0.1:{port}", "pm = static", "pm.max_children = 1", "ping.path = /ping"]

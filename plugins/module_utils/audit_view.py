@@ -141,7 +141,7 @@ def marks(snapshot: Snapshot, kind: str) -> list[dict[str, Any]] | None:
 
 def php_value(snapshot: Snapshot, pool: dict[str, Any], name: str) -> tuple[str | None, Evidence]:
     """A php.ini directive as the pool sees it, and where it is set; (None, …) where it is not known."""
-    for array in ("php_admin_value", "php_admin_flag", "php_value", "php_flag"):
+    for array in ("php_admin_value", "php_value"):
         found = (pool.get("directives") or {}).get(f"{array}[{name}]")
         if found is not None:
             value = None if found["value"] is None else str(found["value"])

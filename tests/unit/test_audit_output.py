@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.webops.php_stack.plugins.module_utils import (
     audit,
+    audit_isolation,
     audit_junit,
     audit_sarif,
     audit_text,
@@ -24,15 +25,17 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings im
     Evidence,
     Finding,
     Outcome,
+    Probe,
     Rule,
     bad,
     evaluate,
     good,
     unknown,
 )
-from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Holder, Snapshot
 from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
-from audit_samples import FPM, POOL, SITE, Case, cause, logs, named, snapshot, tree
+from ansible_collections.webops.php_stack.plugins.module_utils.fpm_config import load
+from audit_samples import FPM, POOL, SITE, Case, both, cause, logs, master, named, snapshot, target, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,6 +211,20 @@ def test_a_finding_about_another_pool_does_not_explain_a_cause(tmp_path: Path) -
     assert (first.cause, first.rule) == ("max_children_reached", None)
 
 
+def test_a_finding_about_the_pool_comes_before_one_about_the_host(tmp_path: Path) -> None:
+    foreign = both(
+        master(pid=50),
+        target(holders=(Holder(9, "php-fpm7.4"),)),
+        logs(cause("upstream_reset", upstreams=named("fastcgi://unix:/run/php/shop.sock:"))),
+    )
+    read = snapshot(
+        tmp_path, Case("", "", edits=((FPM, "process_control_timeout = 10s\n", ""),), live=foreign)
+    )
+    first = audit_verdict.rank(read, audit.judge(read))[0]
+    assert (first.rule, first.also) == ("S05", ("T04",))
+    assert first.evidence[0].startswith("T04 too: PHP-FPM 8.2: process_control_timeout is 0")
+
+
 def test_client_errors_come_after_what_is_wrong_with_the_stack(tmp_path: Path) -> None:
     case = Case("", "", edits=BROKEN.edits, live=logs(cause("nginx_file_missing", 900, answer="404")))
     read = snapshot(tmp_path, case)
@@ -274,6 +291,74 @@ def test_any_content_fits_a_screen_and_brings_no_control_character(
     assert len(text.split("\n")) <= 60
     full = audit_text.render_full(Audit(findings), verdicts, limits)
     assert all(char == "\n" or char.isprintable() for char in text + full)
+
+
+def test_probes_are_shown_and_those_not_made_are_one_line(tmp_path: Path) -> None:
+    probes = [
+        Probe("request", "pool shop", True, "it answers"),
+        Probe("isolation", "pool blog", False, "the fault is PHP"),
+        Probe("ping", "pool shop", None, "ping.path is not set"),
+        Probe("ping", "pool blog", None, "ping.path is not set"),
+    ]
+    text = audit_text.render(audit.judge(snapshot(tmp_path)), [], [], probes)
+    assert text.partition("Probes\n")[2].splitlines()[:3] == [
+        "  works request: pool shop: it answers",
+        "  FAILS isolation: pool blog: the fault is PHP",
+        "  not made, ping: ping.path is not set (pool shop, pool blog)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("findings", "first"),
+    [
+        ([], "nginx + PHP-FPM: nothing could be judged"),
+        ([unknown("a", "?")], "nginx + PHP-FPM: nothing could be judged"),
+        ([good("a", "x")], "nginx + PHP-FPM: no problem found"),
+        ([bad("a", "x", "y", fix="f")], "nginx + PHP-FPM: 1 high"),
+    ],
+)
+def test_nothing_known_is_not_nothing_wrong(findings: list[Outcome], first: str) -> None:
+    result = evaluate(Snapshot(False, 0.0), [rule(*findings)])
+    assert audit_text.render(result, [], []).splitlines()[0] == first
+
+
+# -- probes
+
+
+def test_a_tree_is_not_probed(tmp_path: Path) -> None:
+    tree(tmp_path)
+    assert [(one["kind"], one["ok"]) for one in run(tmp_path, probe=["static", "isolation"])["probes"]] == [
+        ("static", None),
+        ("isolation", None),
+    ]
+
+
+def test_the_isolated_pool_keeps_the_settings_and_shares_nothing(tmp_path: Path) -> None:
+    case = Case(
+        "",
+        "",
+        edits=(
+            (
+                POOL,
+                "= 128M",
+                '= 128M\nphp_admin_flag[log_errors] = on\nenv[X] = "a;b"\nslowlog = /var/log/s\n',
+            ),
+        ),
+    )
+    text = audit_isolation.config(snapshot(tmp_path, case).pools[0], 9123, "/tmp/x")
+    lines = text.splitlines()
+    assert lines[:4] == ["[global]", "error_log = /tmp/x/log", "daemonize = no", "[shop]"]
+    assert {
+        'user = "shop"',
+        'php_admin_value[memory_limit] = "128M"',
+        'php_admin_value[log_errors] = "1"',
+        'env[X] = "a;b"',
+    } <= set(lines)
+    assert {"listen = 127.0.0.1:9123", "pm = static", "pm.max_children = 1"} <= set(lines)
+    assert not any(line.startswith(("slowlog", "listen.", "pm.status")) for line in lines)
+    written = {"/x.conf": text}
+    reader = type("Files", (), {"read_text": written.__getitem__, "glob": list, "is_dir": bool})()
+    assert load("/x.conf", reader).problems == []
 
 
 # -- files for CI

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.webops.php_stack.plugins.module_utils import audit
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_rules_capacity import p95
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Holder, Selinux, Snapshot
 from audit_samples import (
     DEPLOY,
@@ -166,6 +167,8 @@ CAPACITY = [
     Case("C01", "unknown", "memory was not read"),
     Case("C01", "unknown", "no worker of shop", live=put(memory=memory(1))),
     Case("C01", "pass", "12 x 40 MiB = 480 MiB", live=put(memory=memory(1), peaks=peaks(4, 40), shared_bytes=0, fpm_bytes=0)),
+    Case("C01", "fail", "12 x 100 MiB",
+         live=put(memory=memory(1), peaks={("8.2", "shop"): [mib << 20 for mib in (20, 100, 20, 20)]}, shared_bytes=0)),
     Case("C01", "fail", "12 x 100 MiB", "shop.conf:10", live=put(memory=memory(1), peaks=peaks(4, 100), shared_bytes=0)),
     Case("C01", "fail", "480 MiB", live=put(memory=memory(1, 700), peaks=peaks(4, 40), shared_bytes=0, fpm_bytes=0)),
     Case("C02", "pass", "pm.max_children = 12"),
@@ -215,6 +218,8 @@ TIMEOUTS = [
     Case("T01", "pass", "60 <= 60 < 65"),
     Case("T01", "fail", "PHP-FPM kills the request after 2 s", "shop.conf:16",
          edits=((POOL, "terminate_timeout = 60s", "terminate_timeout = 2s"),)),
+    Case("T01", "fail", "kills the request after 50 s", edits=((POOL, "terminate_timeout = 60s", "terminate_timeout = 50s"),)),
+    Case("T01", "fail", "PHP-FPM may work for 60 s, nginx gives up after 60 s", edits=((SITE, "65s", "60s"),)),
     Case("T01", "fail", "nginx gives up after 30 s", "shop.conf:22", edits=((SITE, "65s", "30s"),)),
     Case("T01", "fail", "PHP may run for 600 s, nginx", "php.ini:2",
          edits=((INI, "= 60", "= 600"), (POOL, "request_terminate_timeout = 60s\n", ""))),
@@ -362,6 +367,13 @@ NEVER = {
     ("F06", "pass"), ("F07", "pass"),  # what would prove it is inside a worker, or in a person's memory
     ("C05", "unknown"), ("S09", "unknown"), ("S10", "unknown"),  # the configuration alone decides
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"), [(1, 1), (2, 2), (19, 19), (20, 19), (21, 20), (100, 95), (101, 96)]
+)
+def test_p95_is_the_nearest_rank(count: int, wanted: int) -> None:
+    assert p95(list(range(count, 0, -1))) == wanted
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
