@@ -378,7 +378,10 @@ def judge(facts: dict[str, Any], answer: Answer, via: str, timeout: float) -> di
     if answer.kind in ("silent", "connect_timeout"):
         busy = bool(workers and most and workers >= most)
         if busy or queue.get("waiting", 0) > 0:
-            reason = f"no answer within {timeout:g} s: all {workers} of {most} workers are busy{words}"
+            causes = ([f"all {workers} of {most} workers are busy"] if busy else []) + (
+                [words[2:]] if words else []
+            )
+            reason = f"no answer within {timeout:g} s: {'; '.join(causes)}"
             return {"state": "saturated", "reason": reason}
     if answer.kind in ("other", "not_fastcgi"):
         return {"state": "unknown", "reason": answer.reason or "the status page cannot be read"}
