@@ -15,10 +15,15 @@ the host runs already; --fresh replaces it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+# A lab host boots in two or three seconds.
+BOOT_SECONDS = 60
 LABEL = "org.webops.php-stack.lab"
 DEFAULT_NAME = "php-stack-lab"
 DEFAULT_SUITE = "bookworm"
@@ -44,16 +49,29 @@ def running(name: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == "true"
 
 
+def allow_many_hosts() -> None:
+    """Each systemd takes several inotify instances, and the kernel's default of 128 a user ends at some twenty hosts."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    # Not root, or a sandbox that keeps its limits: a few hosts work all the same.
+    with contextlib.suppress(OSError, ValueError):
+        if int(limit.read_text()) < 1024:
+            limit.write_text("1024")
+
+
 def wait_booted(name: str) -> None:
     """Wait until systemd has finished booting; a failed unit is the caller's business."""
-    for _turn in range(50):
+    begin = time.monotonic()
+    said = ""
+    while time.monotonic() - begin < BOOT_SECONDS:
         # exec fails, and --wait has nothing to wait for, until PID 1 listens on D-Bus.
         done = docker("exec", name, "sh", "-c",
                       "for i in $(seq 100); do [ -S /run/systemd/private ] && break; sleep 0.1; done;"
-                      " exec systemctl is-system-running --wait", check=False)  # fmt: skip
+                      f" exec timeout {BOOT_SECONDS} systemctl is-system-running --wait", check=False)  # fmt: skip
+        said = f"{done.stdout.strip()} {done.stderr.strip()}".strip()
         if done.stdout.strip() in ("running", "degraded"):
             return
-    sys.exit(f"php_stack: the lab host {name} did not boot: {done.stdout.strip()} {done.stderr.strip()}")
+    jobs = docker("exec", name, "systemctl", "list-jobs", "--no-legend", check=False).stdout
+    sys.exit(f"php_stack: the lab host {name} did not boot within {BOOT_SECONDS} s: {said}\n{jobs}")
 
 
 def enable_ipv6(name: str) -> None:
@@ -67,6 +85,7 @@ def up(name: str, image: str, memory: str | None, fresh: bool, suite: str = DEFA
     if fresh:
         docker("rm", "-f", "-v", name, check=False)
     if not running(name):
+        allow_many_hosts()
         docker("rm", "-f", "-v", name, check=False)
         options = [*RUN_OPTIONS, *(["--memory", memory, "--memory-swap", memory] if memory else [])]
         docker("run", "-d", "--name", name, "--hostname", name, "--label", LABEL, *options,
