@@ -171,7 +171,9 @@ def busy_now(snapshot: Snapshot) -> Iterator[Outcome]:
         place = place_of_setting(pool, "pm.max_children")
         words = []
         if queue and queue["waiting"] > 0:
-            words.append(f"{queue['waiting']} connections wait in the kernel's queue of {queue['backlog']}")
+            words.append(
+                f"{queue['waiting']} waiting in the kernel's queue of {queue['backlog']}: no worker is free"
+            )
         if active is not None and most and active >= _BUSY_SHARE * most and active > 1:
             words.append(f"{active} of {most} workers are busy")
         if status["state"] == "saturated" and not words:

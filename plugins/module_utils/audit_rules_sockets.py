@@ -129,18 +129,18 @@ def target_without_pool(snapshot: Snapshot) -> Iterator[Outcome]:
 @_BOOK.rule(
     "S02",
     "critical",
-    "A socket refuses connections",
+    "Nothing answers at a pool's address",
     "socket_refused",
     "tcp_refused",
-    "config_invalid",
+    "socket_missing",
     needs=("nginx",),
 )
 def refused(snapshot: Snapshot) -> Iterator[Outcome]:
     for location, target, state in _judged(snapshot):
-        if state.cause in ("socket_refused", "tcp_refused"):
-            pools = pools_at(snapshot, target["address"])
-            if not pools and state.listening is False and not target["address"].startswith("unix:"):
-                continue  # S01 has it: nothing is meant to listen there
+        pools = pools_at(snapshot, target["address"])
+        if not pools and state.listening is False:
+            continue  # S01 has it: nothing is meant to listen there
+        if state.cause in ("socket_refused", "tcp_refused", "socket_missing"):
             unit = next((pool["unit"] for pool in pools if pool["unit"]), None) or "php-fpm"
             yield bad(
                 site(location),

@@ -55,7 +55,7 @@ def ladder(snapshot: Snapshot) -> Iterator[Outcome]:
         limit = _seconds(text)
         shown = (
             ini,
-            place_of_setting(pool, "request_terminate_timeout"),
+            *([place_of_setting(pool, "request_terminate_timeout")] if terminate else []),
             at(f"fastcgi_read_timeout = {read['value']}s" + (" (default)" if read["default"] else ""), read),
         )
         if terminate is None or read["value"] is None:

@@ -19,8 +19,13 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings im
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import pools_at, short
 
-# Causes that are errors of a request and not of the stack; findings of rules count more than these.
+# Errors of a request more often than of the stack: what is critical comes before them.
 _CLIENT_ANSWERS = ("400", "403", "404")
+# Rules that make a failure worse, or that only repeat the logs: they never are the headline of a cause.
+_NEVER_FIRST = ("C08", "C09", "F03", "T02")
+# Known by nearness in time alone: a fault that is still there explains the same failures better.
+_BY_TIME = ("restart_cut_requests",)
+_TELLING = re.compile(r"ERROR|ALERT|WARNING|emerg|exited|oom|Out of memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Verdict:
 
 
 def rank(snapshot: Snapshot, audit: Audit) -> list[Verdict]:
-    """What the logs show first, in their order, then critical and high findings that no log shows yet."""
+    """Failures that the logs show, in their order, then what is critical, client errors, and what is high."""
     failed = [one for one in audit.findings if one.status == FAIL]
     used: set[int] = set()
     entries: list[Verdict] = []
@@ -69,26 +74,42 @@ def rank(snapshot: Snapshot, audit: Audit) -> list[Verdict]:
     for one in failed:
         if id(one) not in used and one.severity in ("critical", "high"):
             rest.setdefault(one.id, []).append(one)
-    return entries + [_of_findings(group) for group in rest.values()] + minor
+    latent = [_of_findings(group) for group in rest.values()]
+    critical = [one for one in latent if one.severity == "critical"]
+    return entries + critical + minor + [one for one in latent if one.severity != "critical"]
 
 
 def _entries(
     snapshot: Snapshot, cause: dict[str, Any], failed: list[Finding], used: set[int]
 ) -> list[Verdict]:
     names = _names(snapshot, cause)
-    scored = [
-        (score, one)
-        for one in failed
-        if cause["id"] in one.causes and (score := _relevance(one, cause, names)) is not None
-    ]
-    if not scored:
-        return [_of_cause(cause)]
-    scored.sort(key=lambda pair: pair[0])
-    best = scored[0][1]
-    # A rule may have failed for several sites, each with its own place to mend.
-    chosen = [one for score, one in scored if one.id == best.id and score[0] == scored[0][0][0]]
-    others = [one for _score, one in scored if one.id != best.id]
+    if cause["id"] in _BY_TIME:
+        for symptom in cause["consequences"]:
+            lasting = [
+                one
+                for one in failed
+                if one.severity == "critical"
+                and symptom["id"] in one.causes
+                and any(_mentions(text, name) for text in _texts(one) for name in names)
+            ]
+            if lasting:
+                cause = {**cause, "id": symptom["id"]}
+    scored = sorted(
+        (
+            (score, one)
+            for one in failed
+            if cause["id"] in one.causes and (score := _relevance(one, cause, names)) is not None
+        ),
+        key=lambda pair: pair[0],
+    )
     used.update(id(one) for _score, one in scored)
+    strong = [(score, one) for score, one in scored if one.id not in _NEVER_FIRST]
+    if not strong:
+        return [_of_cause(cause, [one for _score, one in scored])]
+    best = strong[0]
+    # A rule may have failed for several sites, each with its own place to mend.
+    chosen = [one for score, one in strong if one.id == best[1].id and score[0] == best[0][0]]
+    others = [one for _score, one in scored if one.id != best[1].id]
     return [_joined(cause, one, others) for one in chosen]
 
 
@@ -105,12 +126,15 @@ def _names(snapshot: Snapshot, cause: dict[str, Any]) -> set[str]:
 
 def _relevance(finding: Finding, cause: dict[str, Any], names: set[str]) -> tuple[int, int, int] | None:
     """A sort key, the best first; None for a finding about another site or pool."""
-    texts = (finding.subject, finding.found, *(item.text for item in finding.evidence))
-    named = any(_mentions(text, name) for text in texts for name in names)
+    named = any(_mentions(text, name) for text in _texts(finding) for name in names)
     about_other = finding.subject.startswith("pool ") or "." in finding.subject.split(" ")[0]
     if not named and about_other and not finding.subject.endswith(".service"):
         return None
     return (0 if named else 1, SEVERITIES.index(finding.severity), finding.causes.index(cause["id"]))
+
+
+def _texts(finding: Finding) -> tuple[str, ...]:
+    return (finding.subject, finding.found, *(item.text for item in finding.evidence))
 
 
 def _mentions(text: str, name: str) -> bool:
@@ -129,7 +153,7 @@ def _joined(cause: dict[str, Any], finding: Finding, others: list[Finding]) -> V
         cause["last"],
         finding.severity,
         (
-            *(f"{one.id} too: {one.subject}: {one.found}" for one in others),
+            *_too(others),
             *(str(item) for item in finding.evidence),
             *_log_lines(cause),
         ),
@@ -139,18 +163,28 @@ def _joined(cause: dict[str, Any], finding: Finding, others: list[Finding]) -> V
     )
 
 
-def _of_cause(cause: dict[str, Any]) -> Verdict:
+def _too(others: list[Finding]) -> tuple[str, ...]:
+    return tuple(f"{one.id} too: {one.subject}: {one.found}" for one in others)
+
+
+def _of_cause(cause: dict[str, Any], others: list[Finding]) -> Verdict:
+    """What the logs alone say; ``others`` are findings that belong to it without being its reason."""
     sites = [one["name"] for one in cause["sites"]]
     words = cause["summary"]
-    if cause["evidence"]:
-        words += f" ({cause['evidence'][0]['text']})"
+    texts = [line["text"] for line in cause["evidence"]]
+    telling = [text for text in texts if _TELLING.search(text)] or texts
+    if telling:
+        words += f" ({telling[0]})"
     return Verdict(
         f"{_answer(cause, sites)}: {words}",
         cause["id"],
         cause["count"],
         cause["last"],
         "low" if cause["answer"] in _CLIENT_ANSWERS else "high",
-        _log_lines(cause),
+        (*_log_lines(cause), *_too(others)),
+        next((one.fix for one in others), ""),
+        None,
+        tuple(dict.fromkeys(one.id for one in others)),
     )
 
 

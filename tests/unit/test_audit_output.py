@@ -225,11 +225,37 @@ def test_a_finding_about_the_pool_comes_before_one_about_the_host(tmp_path: Path
     assert first.evidence[0].startswith("T04 too: PHP-FPM 8.2: process_control_timeout is 0")
 
 
-def test_client_errors_come_after_what_is_wrong_with_the_stack(tmp_path: Path) -> None:
+def test_a_rule_that_only_makes_it_worse_is_not_the_headline(tmp_path: Path) -> None:
+    case = Case(
+        "",
+        "",
+        edits=((POOL, "request_terminate_timeout = 60s\n", ""),),
+        live=logs(cause("max_children_reached", pools=["shop"])),
+    )
+    read = snapshot(tmp_path, case)
+    first = audit_verdict.rank(read, audit.judge(read))[0]
+    assert (first.rule, first.also) == (None, ("T02",))
+    assert first.headline.startswith("502 (max_children_reached): summary of max_children_reached")
+    assert first.fix.endswith("request_terminate_timeout = 55s")
+
+
+def test_a_fault_that_is_still_there_explains_more_than_a_restart_near_by(tmp_path: Path) -> None:
+    near = cause(
+        "restart_cut_requests",
+        5,
+        consequences=[{"id": "socket_missing", "count": 5}],
+        upstreams=named("fastcgi://unix:/run/php/php7.4-fpm.sock"),
+    )
+    read = snapshot(tmp_path, Case("", "", edits=BROKEN.edits, live=logs(near)))
+    first = audit_verdict.rank(read, audit.judge(read))[0]
+    assert (first.cause, first.rule, first.count) == ("socket_missing", "S01", 5)
+
+
+def test_client_errors_come_after_what_is_critical_and_before_what_no_log_shows(tmp_path: Path) -> None:
     case = Case("", "", edits=BROKEN.edits, live=logs(cause("nginx_file_missing", 900, answer="404")))
     read = snapshot(tmp_path, case)
     order = [entry.rule or entry.cause for entry in audit_verdict.rank(read, audit.judge(read))]
-    assert order == ["S01", "T04", "nginx_file_missing"]
+    assert order == ["S01", "nginx_file_missing", "T04"]
 
 
 # -- the text
