@@ -33,6 +33,10 @@ test: setup ## run all the tests
 	@tests/lab/images.sh
 	tests/run.py
 
+bench-modules: setup ## time the modules against setup and crossplane
+	@tests/lab/images.sh stack
+	.venv/bin/python tests/bench/bench_modules.py
+
 docs: link ## write the README's tables from the roles' argument_specs
 	@tests/docs.py
 
@@ -48,4 +52,4 @@ clean: ## remove the lab's containers and images, the caches and .venv
 	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup link lab demo test docs build clean
+.PHONY: help setup link lab demo test bench-modules docs build clean
