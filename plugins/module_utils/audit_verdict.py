@@ -22,7 +22,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import
 # Errors of a request more often than of the stack: what is critical comes before them.
 _CLIENT_ANSWERS = ("400", "403", "404")
 # Rules that make a failure worse, or that only repeat the logs: they never are the headline of a cause.
-_NEVER_FIRST = ("C08", "C09", "F03", "T02")
+_NEVER_FIRST = ("C08", "C09", "F03", "N03", "T02")
 # Known by nearness in time alone: a fault that is still there explains the same failures better.
 _BY_TIME = ("restart_cut_requests",)
 _TELLING = re.compile(r"ERROR|ALERT|WARNING|emerg|exited|oom|Out of memory", re.IGNORECASE)
