@@ -10,7 +10,7 @@ module: stack_audit
 short_description: Audit nginx and PHP-FPM of a host, and name the cause of its 502
 version_added: 0.1.0
 description:
-  - Reads both sides of a host (nginx, PHP-FPM, sockets, memory, systemd, sudo, logs), judges them by more than fifty
+  - Reads both sides of a host (nginx, PHP-FPM, sockets, memory, systemd, sudo, logs), judges them by 48
     rules, and returns findings with evidence (file and line), what was found, what is expected, and a fix.
   - Joins the findings with the causes that the logs show into a ranked verdict, the most likely cause on top.
   - What cannot be seen is V(unknown), never V(pass).
