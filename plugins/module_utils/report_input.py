@@ -74,8 +74,9 @@ def parse(raw: Mapping[str, Any]) -> HostInput:
         parts[key] = result if marker in result else {}
         if marker not in result:
             problems.append(_why(module, result))
-    if all(isinstance(raw.get(key), Mapping) and raw[key].get("unreachable") for key in _PARTS):
-        problems = [f"The host was not reached: {raw['audit'].get('msg') or 'no reason was given'}"]
+    audit = raw.get("audit") or {}
+    if audit.get("unreachable"):
+        problems = [f"The host was not reached: {audit.get('msg') or 'no reason was given'}"]
     facts = parts["fpm"].get("ansible_facts", {})
     return HostInput(
         str(raw["name"]),
@@ -142,7 +143,12 @@ def routes(host: HostInput) -> list[Route]:
 
 
 def concerned(finding: Mapping[str, Any], host: HostInput, ways: list[Route]) -> list[Mapping[str, Any]]:
-    """The pools that a finding is about: by its subject, its evidence, or the sites that lead to them."""
+    """The pools that a finding is about: by its subject, its evidence, or the sites that lead to them.
+
+    An address on which no pool listens (S01) concerns none: the pool in its evidence is only the most alike.
+    """
+    if finding["id"] == "S01":
+        return []
     subject = str(finding["subject"])
     texts = [subject, *(str(item["text"]) for item in finding["evidence"])]
     named = [pool for pool in host.pools if any(pool_title(dict(pool)) in text for text in texts)]

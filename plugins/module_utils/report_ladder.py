@@ -68,9 +68,7 @@ def _ladder(host: HostInput, way: Route, title: str) -> Ladder:
     return Ladder(title, worst(states), rungs, tuple(str(one["found"]) for one in failed))
 
 
-def _execution_time(
-    pool: Mapping[str, Any], findings: list[Mapping[str, Any]]
-) -> tuple[float | None, str]:
+def _execution_time(pool: Mapping[str, Any], findings: list[Mapping[str, Any]]) -> tuple[float | None, str]:
     """From the pool file, else from what the audit read; (None, "") where neither says."""
     for name in _ADMIN:
         entry = (pool.get("directives") or {}).get(name)

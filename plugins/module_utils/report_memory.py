@@ -54,7 +54,7 @@ def build(host: HostInput) -> Memory | None:
     # A little room at the right, so that the mark of what there is does not sit on the edge.
     scale = max(total, *sums) * 1.02
     bars = [_bar("Now", now, total, scale)] + ([_bar("Proposed", planned, total, scale)] if plan else [])
-    legend = {}
+    legend: dict[str, int] = {}
     for kind, size_bytes, _label in planned if plan else now:
         legend[kind] = legend.get(kind, 0) + size_bytes
     return Memory(
@@ -95,7 +95,9 @@ def _planned(budget: Mapping[str, Any], plan: list[Mapping[str, Any]]) -> list[_
     for entry in plan:
         words = f"pool {entry['name']}: {entry['pm']['max_children']} × {size(entry['worker_bytes'])}"
         pieces.append(("workers", int(entry["charged_bytes"]), words))
-    pieces.append(("headroom", int(budget["headroom_bytes"]), f"headroom of {budget['headroom_percent']:g} %"))
+    pieces.append(
+        ("headroom", int(budget["headroom_bytes"]), f"headroom of {budget['headroom_percent']:g} %")
+    )
     return pieces
 
 

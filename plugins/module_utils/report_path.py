@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import pool_title
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import pool_title, short
 from ansible_collections.webops.php_stack.plugins.module_utils.report_input import (
     HostInput,
     Route,
@@ -39,9 +39,9 @@ _BREAKS = {
     "S03": SOCKET, "S06": SOCKET, "S07": SOCKET, "S08": SOCKET,
     "S02": PROCESS, "S05": PROCESS, "S09": PROCESS,
 }  # fmt: skip
-_BOX_WIDTH, _BOX_HEIGHT, _GAP, _ROW, _TOP = 172, 42, 34, 54, 26
+_BOX_WIDTH, _BOX_HEIGHT, _GAP, _ROW, _TOP = 176, 42, 29, 54, 26
 # Characters that fit in a box, in the two sizes of type.
-_TITLE, _SUB = 23, 29
+_TITLE, _SUB = 21, 26
 _WIDTH = len(KINDS) * _BOX_WIDTH + (len(KINDS) - 1) * _GAP
 
 
@@ -100,7 +100,7 @@ def _row(
 ) -> _Row:
     location, target = way.location, way.target
     number = next((index for index, pool in enumerate(host.pools) if pool == way.pool), None)
-    found = {}
+    found: dict[int, str] = {}
     for finding in breaks:
         if _names(finding, way, host, ways):
             found.setdefault(_BREAKS[finding["id"]], str(finding["found"]))
@@ -114,12 +114,12 @@ def _row(
         _Box(
             (location["file"], location["line"]),
             str(location["title"]).removeprefix("location "),
-            place(location),
+            _short_place(location),
         ),
         _Box(
             (target["address"], target["via"]),
             str(target["address"]).removeprefix("unix:"),
-            f"upstream {target['via']}" if target["via"] else str(location["fastcgi_pass"]["value"]),
+            _pass_words(location, target),
         ),
     ]
     if number is not None:
@@ -136,6 +136,18 @@ def _row(
     if number is None and found and POOL not in found:
         found = {POOL: next(iter(found.values()))}
     return _Row(boxes, found, {POOL} if number is None else set())
+
+
+def _pass_words(location: Mapping[str, Any], target: Mapping[str, Any]) -> str:
+    """How the location names the target."""
+    if target["via"]:
+        return f"upstream {target['via']}"
+    value = str(location["fastcgi_pass"]["value"])
+    return "fastcgi_pass" if value == target["address"] else f"fastcgi_pass {value}"
+
+
+def _short_place(location: Mapping[str, Any]) -> str:
+    return place({**location, "file": short(location["file"])})
 
 
 def _beyond(target: Mapping[str, Any]) -> str:
@@ -193,7 +205,7 @@ def _names(finding: Mapping[str, Any], way: Route, host: HostInput, ways: list[R
         return any(address.removeprefix("unix:") in text for text in texts)
     if finding["subject"] == address:
         return True
-    return way.pool is not None and way.pool in concerned(finding, host, ways) and finding["id"] != "S01"
+    return way.pool is not None and way.pool in concerned(finding, host, ways)
 
 
 def _layout(rows: list[_Row]) -> tuple[tuple[Node, ...], tuple[Edge, ...], int]:

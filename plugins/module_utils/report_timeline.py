@@ -68,7 +68,9 @@ def build(host: HostInput) -> Timeline | None:
         tuple(_legend(ranked, causes, totals)),
         tuple(_lanes(marks, width, at)),
         tuple(_ticks(begin, end, at)),
-        tuple((_HEIGHT - _HEIGHT * part, str(round(top * part))) for part in ((0.5, 1.0) if top > 1 else (1.0,))),
+        tuple(
+            (_HEIGHT - _HEIGHT * part, str(round(top * part))) for part in ((0.5, 1.0) if top > 1 else (1.0,))
+        ),
         tuple((_words(when), _LANES.get(kind, kind), text) for when, kind, text in marks),
         tuple(
             f"{cause['count']} × {name}: {cause['summary']} ({cause['answer']})"
@@ -112,11 +114,11 @@ def _deployments(
 
 
 def _round_up(peak: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 …"""
-    if peak < 1:
-        return 1
-    power = 10 ** int(math.log10(peak))
-    return next(power * step for step in (1, 2, 5, 10) if power * step >= peak)
+    """The next even number that reads well: 2, 4, 6, 8, 10, 20, 30, 40, 60 …"""
+    power = int("1" + "0" * (len(str(peak)) - 1))
+    return next(
+        power * step for step in (1, 2, 3, 4, 6, 8, 10) if power * step >= peak and power * step % 2 == 0
+    )
 
 
 def _columns(
@@ -153,11 +155,15 @@ def _columns(
 
 
 def _legend(ranked: list[str], causes: Mapping[str, Any], totals: Mapping[str, int]) -> list[LegendEntry]:
-    entries = [
-        LegendEntry(min(number, LOOKS - 1), name, f"{causes[name]['summary']} ({causes[name]['answer']})", totals[name])
+    return [
+        LegendEntry(
+            min(number, LOOKS - 1),
+            name,
+            f"{causes[name]['summary']} ({causes[name]['answer']})",
+            totals[name],
+        )
         for number, name in enumerate(ranked)
     ]
-    return entries
 
 
 def _lanes(
@@ -188,7 +194,7 @@ def _ticks(begin: datetime, end: datetime, at: Any) -> list[tuple[float, str]]:
     offset = (begin.utcoffset() or timedelta()).total_seconds()
     # On round times of the host's own clock.
     first = math.ceil((begin.timestamp() + offset) / step) * step - offset
-    found = []
+    found: list[tuple[float, str]] = []
     while first < end.timestamp() and len(found) <= _TICKS:
         when = datetime.fromtimestamp(first, begin.tzinfo)
         # A label that begins too far right would leave the page.

@@ -40,6 +40,8 @@ from ansible_collections.webops.php_stack.plugins.module_utils.report_text impor
 
 _LOOKS = {"critical": BROKEN, "high": WARN}
 _GATEWAY = ("502", "504")
+# Findings that fail, each with the pools that it concerns.
+_About = list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]
 
 
 def build(raw: list[Mapping[str, Any]], generated: str = "", since: str = "") -> FleetView:
@@ -75,7 +77,7 @@ def _host(host: HostInput) -> HostView:
     failing = [one for one in host.findings if one["status"] == "fail"]
     about = [(finding, concerned(finding, host, ways)) for finding in failing]
     pools = [_pool_lamp(host, pool, about) for pool in host.pools]
-    lamps = [*pools, *_lost_lamps(failing, ways, about), *_host_lamps(host, about, ways)]
+    lamps = [*pools, *_lost_lamps(host, ways, about), *_host_lamps(host, about, ways)]
     failed = sum(_gateway_failures(host).values())
     state = worst([lamp.state for lamp in lamps])
     if not host.audit and state != BROKEN:
@@ -84,7 +86,7 @@ def _host(host: HostInput) -> HostView:
         anchor="",
         name=host.name,
         state=state,
-        line=_line(host, state, failed),
+        line=_line(host, state),
         facts=_facts(host),
         failed=failed,
         lamps=tuple(sorted(lamps, key=lambda lamp: (STATES.index(lamp.state), -lamp.failed, lamp.label))),
@@ -127,9 +129,7 @@ def _pool_failures(host: HostInput, pool: Mapping[str, Any]) -> int:
     return total
 
 
-def _pool_lamp(
-    host: HostInput, pool: Mapping[str, Any], about: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]
-) -> Lamp:
+def _pool_lamp(host: HostInput, pool: Mapping[str, Any], about: _About) -> Lamp:
     mine = [finding for finding, pools in about if pool in pools]
     failed = _pool_failures(host, pool)
     label = str(pool["name"])
@@ -157,23 +157,34 @@ def _reason(findings: list[Mapping[str, Any]], failed: int, state: str) -> str:
     return "; ".join(dict.fromkeys(parts))
 
 
-def _lost_lamps(
-    failing: list[Mapping[str, Any]],
-    ways: list[Route],
-    about: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]],
-) -> list[Lamp]:
-    """Sites whose critical finding concerns no pool that could show it."""
-    sites = {way.site for way in ways}
-    lost: dict[str, list[Mapping[str, Any]]] = {}
-    for finding, pools in about:
-        if not pools and finding["subject"] in sites and finding["severity"] in _LOOKS:
-            lost.setdefault(str(finding["subject"]), []).append(finding)
-    return [Lamp(name, _state(found, 0), _reason(found, 0, "")) for name, found in lost.items()]
+def _lost_lamps(host: HostInput, ways: list[Route], about: _About) -> list[Lamp]:
+    """Sites with a serious finding that no pool can show, since none is reached."""
+    names = {way.site for way in ways}
+    lost = {
+        str(finding["subject"])
+        for finding, pools in about
+        if not pools and finding["subject"] in names and finding["severity"] in _LOOKS
+    }
+    lamps = []
+    for name in sorted(lost):
+        mine = [finding for finding, _pools in about if finding["subject"] == name]
+        failed = _site_failures(host, name)
+        state = _state(mine, failed)
+        lamps.append(Lamp(name, state, _reason(mine, failed, state), failed))
+    return lamps
 
 
-def _host_lamps(
-    host: HostInput, about: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]], ways: list[Route]
-) -> list[Lamp]:
+def _site_failures(host: HostInput, name: str) -> int:
+    return sum(
+        int(entry["count"])
+        for cause in host.audit.get("causes", ())
+        if str(cause["answer"]).startswith(_GATEWAY)
+        for entry in cause["sites"]
+        if entry["name"] == name
+    )
+
+
+def _host_lamps(host: HostInput, about: _About, ways: list[Route]) -> list[Lamp]:
     """One lamp for what concerns neither a pool nor a site."""
     sites = {way.site for way in ways}
     mine = [finding for finding, pools in about if not pools and finding["subject"] not in sites]
@@ -186,7 +197,7 @@ def _host_lamps(
     return [Lamp("host", state, _reason(mine, 0, state) if host.pools or serious else "no PHP-FPM was found")]
 
 
-def _line(host: HostInput, state: str, failed: int) -> str:
+def _line(host: HostInput, state: str) -> str:
     """The state in a few words; the failed requests stand beside it."""
     if not host.audit:
         return host.problems[0] if host.problems else "not audited"
@@ -215,7 +226,7 @@ def _verdict(entry: Mapping[str, Any]) -> VerdictEntry:
         str(entry["headline"]),
         str(entry["cause"] or ""),
         int(entry["count"] or 0),
-        str(entry["last"] or ""),
+        str(entry["last"] or "").replace("T", " ", 1),
         tuple(str(words) for words in entry["evidence"]),
         str(entry["fix"] or ""),
     )

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A headless Chromium for the report's tests and pictures, spoken to over a pipe.
 
-    browser.py FILE.html PICTURE.png [--width 1280] [--height 900] [--dark]
+browser.py FILE.html PICTURE.png [--width 1280] [--height 900] [--dark]
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Browser:
     """Chromium with an empty profile; ``with Browser() as browser``."""
 
     def __enter__(self) -> Browser:
-        program = subprocess.run([HERE / "chromium.sh"], check=True, capture_output=True, text=True).stdout.strip()
+        program = subprocess.run(
+            [HERE / "chromium.sh"], check=True, capture_output=True, text=True
+        ).stdout.strip()
         self._profile = tempfile.TemporaryDirectory(prefix="php-stack-chromium-")
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
@@ -144,7 +146,9 @@ class Browser:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--width", type=int, default=1280)
