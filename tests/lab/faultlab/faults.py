@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults. Each one takes a stack and breaks it, changes it or has it restarted while the load runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from faultlab.stacks import SATURATED_SITE, Stack
+
+Inject = Callable[[Stack, bool], int]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`inject(stack, quick)` returns the exit code of what was done. Playbooks run on one stack at a time."""
+
+    name: str
+    title: str
+    inject: Inject
+    playbook: bool = False
+    reboot: bool = False
+    # Ran into a red playbook on purpose: then the exit code is part of the result.
+    should_fail: bool = False
+
+
+def _script(text: str, times: int = 1, quick: int = 1) -> Inject:
+    """A bash script for the host: @N@ is how often, @DEPLOY@ how a deployment reloads, @SOCKET@ the pool's path."""
+
+    def inject(stack: Stack, is_quick: bool) -> int:
+        script = text.replace("@N@", str(quick if is_quick else times)).replace("@DEPLOY@", stack.deploy)
+        if "@SOCKET@" in script:
+            path = stack.socket()
+            # Nothing may be removed or changed by an empty path.
+            if not path.startswith("/run/"):
+                raise RuntimeError(f"{stack.title}: the pool's socket was not found")
+            script = script.replace("@SOCKET@", path)
+        return stack.sh(script).returncode
+
+    return inject
+
+
+MASTER = "$(systemctl show -P MainPID php8.2-fpm)"
+
+
+def _pool_edit(stack: Stack, _quick: bool) -> int:
+    return stack.apply(replace(stack.wanted, max_children=6))
+
+
+def _ini_edit(stack: Stack, _quick: bool) -> int:
+    return stack.apply(replace(stack.wanted, ini={"realpath_cache_ttl": "300"}))
+
+
+def _pool_invalid(stack: Stack, _quick: bool) -> int:
+    # A typing error that only FPM itself can know.
+    return stack.apply(replace(stack.wanted, directives={"pm.max_chidlren": "7"}))
+
+
+def _listen_owner(stack: Stack, _quick: bool) -> int:
+    return stack.apply(replace(stack.wanted, owner="root"))
+
+
+def _pool_rename(stack: Stack, _quick: bool) -> int:
+    old = (*stack.wanted.old, (stack.wanted.version, stack.wanted.pool))
+    return stack.apply(replace(stack.wanted, pool="store", old=old))
+
+
+def _version_switch(stack: Stack, _quick: bool) -> int:
+    old = tuple((stack.wanted.version, pool) for pool in (stack.wanted.pool, "blog"))
+    return stack.apply(replace(stack.wanted, version="7.4", old=old))
+
+
+def _reboot(stack: Stack, _quick: bool) -> int:
+    stack.reboot()
+    return 0
+
+
+FAULTS = (
+    Fault("none", "no fault", _script("sleep 5")),
+    Fault("reloads", "20 reloads",
+          _script("for _ in $(seq @N@); do @DEPLOY@; sleep 0.2; done", 20, 4)),
+    Fault("restarts", "10 restarts",
+          _script("for _ in $(seq @N@); do systemctl restart php8.2-fpm; sleep 0.5; done", 10, 3)),
+    Fault("master_kills", "5 kills of the master",
+          _script(f"for _ in $(seq @N@); do kill -KILL {MASTER}; sleep 1.5; done", 5, 2)),
+    Fault("worker_kills", "15 kills of a worker",
+          _script(f"for _ in $(seq @N@); do kill -KILL $(pgrep -P {MASTER} -f 'pool shop' | shuf -n 1);"
+                  " sleep 0.3; done", 15, 5)),
+    Fault("worker_oom", "a worker killed by the OOM killer",
+          _script(f"curl -s -o /dev/null -m 15 -H 'Host: {SATURATED_SITE}' http://127.0.0.1/eat.php")),
+    Fault("reinstall", "php8.2-fpm's package reinstalled",
+          _script("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall php8.2-fpm")),
+    Fault("deployments", "five deployments reload at once",
+          _script("for _ in $(seq 5); do @DEPLOY@ & done; wait")),
+    Fault("saturated", "another pool saturated",
+          _script(f"hey -z 4s -c 30 -t 30 -host {SATURATED_SITE} 'http://127.0.0.1/load.php?ms=1000'")),
+    Fault("socket_removed", "the socket's file removed", _script("rm -f '@SOCKET@'")),
+    Fault("socket_closed", "the socket's mode set to 0", _script("chmod 0 '@SOCKET@'")),
+    Fault("broken_crash", "broken config and a crash, mended after 3 s",
+          _script("printf '[broken]\\nnonsense = 1\\n' >/etc/php/8.2/fpm/pool.d/zz-broken.conf;"
+                  f" kill -KILL {MASTER}; sleep 3; rm /etc/php/8.2/fpm/pool.d/zz-broken.conf")),
+    Fault("reboot", "host rebooted (from nginx's first answer)", _reboot, reboot=True),
+    Fault("pool_edit", "playbook: a pool's size changed", _pool_edit, playbook=True),
+    Fault("ini_edit", "playbook: php.ini changed", _ini_edit, playbook=True),
+    Fault("pool_invalid", "playbook: a pool made invalid", _pool_invalid, playbook=True, should_fail=True),
+    Fault("listen_owner", "playbook: the socket's owner changed", _listen_owner, playbook=True),
+    Fault("pool_rename", "playbook: the pool renamed", _pool_rename, playbook=True),
+    Fault("version_switch", "playbook: the site moved to PHP 7.4", _version_switch, playbook=True),
+)  # fmt: skip
+
+BY_NAME = {fault.name: fault for fault in FAULTS}

@@ -1,0 +1,140 @@
+# Copyright (c) 2026, The webops.php_stack maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The results as text: for the terminal, and the README's section. Pure; `results` is docs/faults.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BEGIN = "<!-- faults: made by make bench-faults -->"
+END = "<!-- end of faults -->"
+Results = dict[str, Any]
+
+
+def lost(cell: Results | None) -> str:
+    """'0 of 240', '12 of 300 (3 POST)', or why there is no figure."""
+    if cell is None:
+        return "not run"
+    if "error" in cell:
+        return "no figure"
+    posts = f" ({cell['lost_post']} POST)" if cell["lost_post"] else ""
+    return f"{cell['lost']} of {cell['requests']}{posts}"
+
+
+def healthy(cell: Results) -> str:
+    seconds = cell["healthy_after_seconds"]
+    return "never" if seconds is None else f"{seconds:.1f} s"
+
+
+def p99(cell: Results) -> str:
+    return "–" if cell["p99_seconds"] is None else f"{1000 * cell['p99_seconds']:.0f} ms"
+
+
+def cell_lines(cell: Results) -> list[str]:
+    """What is said of one fault on one stack in the terminal: figures, then each kind of loss."""
+    if "error" in cell:
+        return [f"no figure: {cell['error']}"]
+    head = (
+        f"{lost(cell)} lost, p99 {p99(cell)}, slowest {cell['slowest_seconds']:.1f} s, healthy after {healthy(cell)}"
+        + (f", exit code {cell['exit_code']}" if cell["exit_code"] else "")
+    )
+    return [
+        head,
+        *(
+            f"  {kind['count']} × {kind['method']} {kind['answer']}: {kind['reason']}"
+            for kind in cell["by_kind"]
+        ),
+    ]
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def readme(results: Results) -> str:
+    """The README's section, with its markers."""
+    stacks = results["stacks"]
+    names = list(stacks.values())
+    load = results["load"]
+    total = {key: _total(results, key) for key in stacks}
+    lines = [
+        BEGIN,
+        "",
+        "## What a fault costs",
+        "",
+        "Requests lost by three hosts made of the same packages, under the same load, one fault at a time.",
+        "",
+        _row(["fault", *names]),
+        _row(["---", *("---:" for _name in names)]),
+    ]
+    for fault in results["faults"]:
+        cells = fault["cells"]
+        lines.append(_row([fault["title"], *(_readme_cell(cells.get(key)) for key in stacks)]))
+    lines.append(_row(["**all of them**", *(f"**{total[key]}**" for key in stacks)]))
+    lines += [
+        "",
+        "![The share of requests lost, by fault and host](docs/faults.svg)",
+        "",
+        "A cell is requests lost of requests sent, how many of the lost were POSTs, and the time from the end of the fault"
+        " until every request was answered in time (*never*: not before a person acted).",
+        "",
+    ]
+    if results["steady"]:
+        lines += [
+            _row(["no fault", *names]),
+            _row(["---", *("---:" for _name in names)]),
+            _row(
+                ["requests a second", *(f"{results['steady'][k]['requests_per_second']:.0f}" for k in stacks)]
+            ),
+            _row(["p99", *(f"{1000 * results['steady'][k]['p99_seconds']:.1f} ms" for k in stacks)]),
+            "",
+        ]
+    lines += [*_losses_of_ours(results), ""]
+    lines += [
+        f"`make bench-faults` repeats it ({results['seconds'] / 60:.0f} minutes here) and writes this section,"
+        " the picture and [docs/faults.json](docs/faults.json), where every lost POST stands with its reason."
+        f" The load: {load['rate']} requests a second of 30 ms, one in five a POST, three in a hundred 1 s long;"
+        f" five workers; each answer checked whole. *Usual recipe* is {stacks['default']} with"
+        " `process_control_timeout = 10s`, `Restart=on-failure`, `RuntimeDirectoryPreserve=yes` and deployments that reload"
+        " through `flock --nonblock`; both are kept by a playbook of templates with a restart handler.",
+        "",
+        END,
+    ]
+    return "\n".join(lines)
+
+
+def _readme_cell(cell: Results | None) -> str:
+    if cell is None or "error" in cell:
+        return lost(cell)
+    text = lost(cell)
+    if cell["lost"] or cell["healthy_after_seconds"] != 0:
+        text += f", {healthy(cell)}"
+    return f"**{text}**" if cell["lost"] == 0 else text
+
+
+def _total(results: Results, key: str) -> str:
+    cells = [fault["cells"][key] for fault in results["faults"] if "lost" in fault["cells"].get(key, {})]
+    posts = sum(cell["lost_post"] for cell in cells)
+    asked = sum(cell["requests"] for cell in cells)
+    return f"{sum(cell['lost'] for cell in cells)} of {asked}" + (f" ({posts} POST)" if posts else "")
+
+
+def _losses_of_ours(results: Results) -> list[str]:
+    """Every loss of the last stack by fault, method and reason."""
+    key, name = list(results["stacks"].items())[-1]
+    lines = [
+        f"- {fault['title']}: {kind['count']} {kind['method']}, {kind['answer']}: {kind['reason']}"
+        for fault in results["faults"]
+        for kind in fault["cells"].get(key, {}).get("by_kind", [])
+    ]
+    if not lines:
+        return [f"{name} lost nothing."]
+    return [f"What {name} lost, and why:", "", *lines]
+
+
+def insert(text: str, section: str) -> str:
+    """The README with its section replaced. ValueError where a marker is missing."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"README.md: it needs one line {BEGIN!r} and, below it, one line {END!r}")
+    return text[: text.index(BEGIN)] + section + text[text.index(END) + len(END) :]
