@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -63,7 +64,23 @@ def gather(
         gathered += [reader.pool(pool) for pool in config.pools if not pools or pool.name in pools]
     if host.live:
         _add_status(gathered, status, timeout)
-    return {"fpm_pools": [pool.facts for pool in gathered], "fpm_masters": masters}
+    facts = {"fpm_pools": [pool.facts for pool in gathered], "fpm_masters": masters}
+    try:
+        json.dumps(facts, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        facts = _printable(facts)
+    return facts
+
+
+def _printable(value: Any) -> Any:
+    """The same with each byte that is not UTF-8 written as \\xNN: Ansible refuses an answer that holds one."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value
 
 
 def _load(master: Found) -> FpmConfig:

@@ -120,9 +120,15 @@ def test_our_own_files_are_known_by_their_first_line(tmp_path: Path) -> None:
     assert read(tmp_path, more)["fpm_pools"][0]["managed"] is True
 
 
-def test_bytes_that_are_not_utf8_can_be_returned(tmp_path: Path) -> None:
-    (pool,) = read(tmp_path, {WWW: BASE[WWW] + "env[NAME] = caf\udce9\n"})["fpm_pools"]
-    assert pool["directives"]["env[NAME]"]["value"] == "caf\udce9"
+def test_bytes_that_are_not_utf8_are_written_out(tmp_path: Path) -> None:
+    # Ansible fails a module whose answer holds such a byte.
+    facts = read(
+        tmp_path, {WWW: BASE[WWW] + "env[NAME] = \u00e9 caf\udce9\n", f"{POOLS}/b.conf": "\udcff = 1\n"}
+    )
+    json.dumps(facts, ensure_ascii=False).encode("utf-8")
+    (pool,) = facts["fpm_pools"]
+    assert pool["directives"]["env[NAME]"]["value"] == "\u00e9 caf\\xe9"
+    assert "\\xff" in facts["fpm_masters"][0]["errors"][0]["message"]
 
 
 def test_links_stay_inside_the_tree(tmp_path: Path) -> None:
