@@ -284,7 +284,7 @@ class FleetView:
     """The report. ``counts`` has each state's number of hosts; ``pools`` of lamps."""
 
     generated: str
-    since: str
+    period: str
     hosts: tuple[HostView, ...]
     counts: dict[str, int] = field(default_factory=dict)
     lamps: dict[str, int] = field(default_factory=dict)

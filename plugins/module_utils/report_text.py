@@ -66,3 +66,14 @@ def span(value: int) -> str:
 
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+_AGES = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week"}
+
+
+def period(since: str) -> str:
+    """How far back the logs were read, in words, from the option ``since`` of stack_audit."""
+    age = re.fullmatch(r"(\d+)([smhdw])", since.strip())
+    if age:
+        return f"logs of the last {plural(int(age.group(1)), _AGES[age.group(2)])}"
+    return f"logs since {since}" if since.strip() else "all of the logs"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils.report_input import HostInput
@@ -49,8 +49,9 @@ def build(host: HostInput) -> Timeline | None:
     width = int(raw["bucket_seconds"])
     marks = [(_time(one["time"]), str(one["kind"]), str(one["text"])) for one in raw["marks"]]
     begin, end = _range([when for when, _counts in buckets], [when for when, _kind, _text in marks], width)
-    zone = begin.tzinfo
-    marks += _deployments(host, begin, end, zone)
+    deployments = _deployments(host, begin)
+    end = max([end] + [_floor(when, width) + timedelta(seconds=width) for when, _kind, _text in deployments])
+    marks += deployments
     marks.sort(key=lambda mark: mark[0])
     peak = max((sum(counts.get(name, 0) for name in ranked) for _when, counts in buckets), default=0)
     top = _round_up(peak)
@@ -102,13 +103,12 @@ def _floor(when: datetime, width: int) -> datetime:
     return datetime.fromtimestamp(when.timestamp() // width * width, when.tzinfo)
 
 
-def _deployments(
-    host: HostInput, begin: datetime, end: datetime, zone: tzinfo | None
-) -> list[tuple[datetime, str, str]]:
+def _deployments(host: HostInput, begin: datetime) -> list[tuple[datetime, str, str]]:
+    """Those since the axis begins: links that were made long ago say nothing."""
     found = []
     for one in host.deployments:
-        when = datetime.fromtimestamp(one.when, zone)
-        if begin <= when <= end:
+        when = datetime.fromtimestamp(one.when, begin.tzinfo)
+        if when >= begin:
             found.append((when, "deployment", f"{one.path} was switched"))
     return found
 

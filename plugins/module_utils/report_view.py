@@ -36,7 +36,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.report_model impo
     VerdictEntry,
     worst,
 )
-from ansible_collections.webops.php_stack.plugins.module_utils.report_text import place, plural
+from ansible_collections.webops.php_stack.plugins.module_utils.report_text import period, place, plural
 
 _LOOKS = {"critical": BROKEN, "high": WARN}
 _GATEWAY = ("502", "504")
@@ -59,7 +59,7 @@ def build(raw: list[Mapping[str, Any]], generated: str = "", since: str = "") ->
     lamps = [lamp.state for host in hosts for lamp in host.lamps]
     return FleetView(
         generated,
-        since,
+        period(since),
         hosts,
         {state: sum(1 for host in hosts if host.state == state) for state in STATES},
         {state: lamps.count(state) for state in STATES},
