@@ -25,8 +25,8 @@ ansible-galaxy collection build source --output-path "$work"
 for unwanted in tests/unit tests/lab .ci molecule .github; do
   ! tar -tzf webops-php_stack-*.tar.gz | grep -q "^$unwanted/" || { echo "the tarball holds $unwanted"; exit 1; }
 done
-ansible-galaxy collection install --offline -p "$work/installed" webops-php_stack-*.tar.gz
 export ANSIBLE_COLLECTIONS_PATH=$work/installed
+ansible-galaxy collection install --offline -p "$work/installed" webops-php_stack-*.tar.gz
 ansible-playbook -i inventory.json webops.php_stack.harden_php_stack -e @stack.yml
 ansible -i inventory.json all -m webops.php_stack.fpm_pool_facts | grep '"name": "shop"' >/dev/null
 docker exec $name curl -sf -H 'Host: shop.example.com' http://127.0.0.1/index.php

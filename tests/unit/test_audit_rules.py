@@ -270,7 +270,14 @@ NGINX_CASES = [
     Case("N04", "unknown", files={INI: None}),
     Case("N05", "fail", "looks it up once", edits=BY_NAME),
     Case("N05", "fail", "needs a resolver", edits=((SITE, "    fastcgi_pass php_shop;\n    }\n}", "    fastcgi_pass $host:9000;\n    }\n}"),)),
-    Case("N05", "pass", edits=((SITE, "    fastcgi_pass php_shop;\n    }\n}", "    fastcgi_pass $host:9000;\n    }\n}"), (NGINX, "http {", "http {\nresolver 127.0.0.53;"))),
+    Case(
+        "N05",
+        "pass",
+        edits=(
+            (SITE, "    fastcgi_pass php_shop;\n    }\n}", "    fastcgi_pass $host:9000;\n    }\n}"),
+            (NGINX, "http {", "http {\nresolver 127.0.0.53;"),
+        ),
+    ),
     Case("N05", "pass", edits=TO_TCP),
     Case("N05", "unknown", files=NO_NGINX),
     Case("N06", "pass"),
@@ -322,7 +329,16 @@ FPM_CASES = [
     Case("F03", "pass", edits=((POOL, "catch_workers_output = yes\n", "php_admin_value[error_log] = /var/log/shop.log\n"),)),
     Case("F03", "unknown", edits=((POOL, "catch_workers_output = yes\n", "catch_workers_output = ${CATCH}\n"),)),
     Case("F04", "pass"),
-    Case("F04", "fail", "7.4 and 8.2", "shop.conf:1", files={OLD_FPM: OLD, OLD_POOL: "[shop]\nuser = shop\nlisten = /run/php/old.sock\npm = ondemand\npm.max_children = 3\n"}),
+    Case(
+        "F04",
+        "fail",
+        "7.4 and 8.2",
+        "shop.conf:1",
+        files={
+            OLD_FPM: OLD,
+            OLD_POOL: "[shop]\nuser = shop\nlisten = /run/php/old.sock\npm = ondemand\npm.max_children = 3\n",
+        },
+    ),
     Case("F04", "fail", "the program of this version is not", live=put(live=True)),
     Case("F04", "unknown", files={FPM: None, POOL: None}),
     Case("F05", "pass"),
