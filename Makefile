@@ -37,6 +37,10 @@ bench-modules: setup ## time the modules against setup and crossplane
 	@tests/lab/images.sh stack
 	.venv/bin/python tests/bench/bench_modules.py
 
+bench-faults: setup ## count what faults cost three stacks; write the README's table and picture
+	@tests/lab/images.sh twin
+	tests/bench/bench_faults.py
+
 docs: link ## write the README's tables from the roles' argument_specs
 	@tests/docs.py
 
@@ -52,4 +56,4 @@ clean: ## remove the lab's containers and images, the caches and .venv
 	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup link lab demo test bench-modules docs build clean
+.PHONY: help setup link lab demo test bench-modules bench-faults docs build clean

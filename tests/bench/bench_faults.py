@@ -66,7 +66,10 @@ def measure(stack: Stack, fault: Fault, quick: bool) -> dict[str, Any]:
     if fault.reboot:
         stack.boot()
     words = outcome.reasons(stack.error_log(tag))
-    return {**outcome.count(outcomes, tag, words, end, window), "exit_code": exit_code}
+    return {
+        **outcome.count(outcomes, tag, words, end, window),
+        "exit_code": exit_code if fault.playbook or fault.proves else 0,
+    }
 
 
 def cell(stack: Stack, fault: Fault, quick: bool) -> dict[str, Any]:
@@ -75,6 +78,8 @@ def cell(stack: Stack, fault: Fault, quick: bool) -> dict[str, Any]:
         result = measure(stack, fault, quick)
         if result["exit_code"] and fault.playbook and not fault.should_fail:
             result = {"error": f"its playbook failed, see {stack.log.relative_to(CHECKOUT)}"}
+        if result.get("exit_code") and fault.proves:
+            result = {"error": "the fault did not come about"}
         stack.restore()
     except (RuntimeError, TimeoutError) as error:
         return {"error": str(error)}
@@ -93,7 +98,7 @@ def run_fault(fault: Fault, stacks: list[Stack], quick: bool) -> dict[str, Any]:
     print(f"\n{fault.title}  [{time.monotonic() - begin:.0f} s]", flush=True)
     for stack in stacks:
         lines = tables.cell_lines(cells[stack.key])
-        print(f"  {stack.title:<22}" + f"\n{'':<24}".join(lines), flush=True)
+        print(f"  {stack.title:<24}" + f"\n{'':<26}".join(lines), flush=True)
     return {"name": fault.name, "title": fault.title, "cells": cells}
 
 
@@ -113,7 +118,7 @@ def steady(stacks: list[Stack], quick: bool) -> dict[str, Any]:
     for stack in stacks:
         figures = found[stack.key]
         print(
-            f"  {stack.title:<22}{figures['requests_per_second']:.0f} requests a second,"
+            f"  {stack.title:<24}{figures['requests_per_second']:.0f} requests a second,"
             f" p99 {1000 * figures['p99_seconds']:.1f} ms",
             flush=True,
         )

@@ -22,8 +22,10 @@ class Fault:
     inject: Inject
     playbook: bool = False
     reboot: bool = False
-    # Ran into a red playbook on purpose: then the exit code is part of the result.
+    # The playbook is to be red: then its exit code is part of the result.
     should_fail: bool = False
+    # The script's exit code tells whether the fault came about at all.
+    proves: bool = False
 
 
 def _script(text: str, times: int = 1, quick: int = 1) -> Inject:
@@ -43,6 +45,9 @@ def _script(text: str, times: int = 1, quick: int = 1) -> Inject:
 
 
 MASTER = "$(systemctl show -P MainPID php8.2-fpm)"
+# Process 0 would be the script's own group.
+KILL_MASTER = f"pid={MASTER}; [ $pid -eq 0 ] || kill -KILL $pid"
+DEAD_WORKERS = "$(grep -c 'exited on signal 9' /var/log/php8.2-fpm.log)"
 
 
 def _pool_edit(stack: Stack, _quick: bool) -> int:
@@ -84,14 +89,16 @@ FAULTS = (
     Fault("restarts", "10 restarts",
           _script("for _ in $(seq @N@); do systemctl restart php8.2-fpm; sleep 0.5; done", 10, 3)),
     Fault("master_kills", "5 kills of the master",
-          _script(f"for _ in $(seq @N@); do kill -KILL {MASTER}; sleep 1.5; done", 5, 2)),
+          _script(f"for _ in $(seq @N@); do {KILL_MASTER}; sleep 1.5; done", 5, 2)),
     Fault("worker_kills", "15 kills of a worker",
           _script(f"for _ in $(seq @N@); do kill -KILL $(pgrep -P {MASTER} -f 'pool shop' | shuf -n 1);"
                   " sleep 0.3; done", 15, 5)),
     Fault("worker_oom", "a worker killed by the OOM killer",
-          _script(f"curl -s -o /dev/null -m 15 -H 'Host: {SATURATED_SITE}' http://127.0.0.1/eat.php")),
+          _script(f"before={DEAD_WORKERS}; curl -s -o /dev/null -m 15 -H 'Host: {SATURATED_SITE}'"
+                  f" http://127.0.0.1/eat.php; [ {DEAD_WORKERS} -gt $before ]"), proves=True),
     Fault("reinstall", "php8.2-fpm's package reinstalled",
-          _script("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall php8.2-fpm")),
+          _script("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall php8.2-fpm"),
+          proves=True),
     Fault("deployments", "five deployments reload at once",
           _script("for _ in $(seq 5); do @DEPLOY@ & done; wait")),
     Fault("saturated", "another pool saturated",
@@ -100,7 +107,7 @@ FAULTS = (
     Fault("socket_closed", "the socket's mode set to 0", _script("chmod 0 '@SOCKET@'")),
     Fault("broken_crash", "broken config and a crash, mended after 3 s",
           _script("printf '[broken]\\nnonsense = 1\\n' >/etc/php/8.2/fpm/pool.d/zz-broken.conf;"
-                  f" kill -KILL {MASTER}; sleep 3; rm /etc/php/8.2/fpm/pool.d/zz-broken.conf")),
+                  f" {KILL_MASTER}; sleep 3; rm /etc/php/8.2/fpm/pool.d/zz-broken.conf")),
     Fault("reboot", "host rebooted (from nginx's first answer)", _reboot, reboot=True),
     Fault("pool_edit", "playbook: a pool's size changed", _pool_edit, playbook=True),
     Fault("ini_edit", "playbook: php.ini changed", _ini_edit, playbook=True),

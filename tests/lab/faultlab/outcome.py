@@ -46,12 +46,14 @@ def percentile(values: Iterable[float], share: float) -> float | None:
 def healthy_after(outcomes: Sequence[Outcome], end: float, window: float) -> float | None:
     """Seconds from `end`, when the fault was over, until every request was answered in time.
 
-    None where that did not happen: a request of the window's last second was not served well.
+    None where that did not happen: requests were lost to the end, in the window's last second too.
     """
     bad = [outcome.sent for outcome in outcomes if not outcome.well]
     if not bad:
         return 0.0
-    return None if max(bad) > window - 1.0 else round(max(0.0, max(bad) - end), 2)
+    if any(outcome.lost and outcome.sent > window - 1.0 for outcome in outcomes):
+        return None
+    return round(max(0.0, max(bad) - end), 2)
 
 
 _REQUEST = re.compile(r'request: "[A-Z]+ \S*?[?&]id=([\w-]+)')

@@ -37,7 +37,7 @@ def cell_lines(cell: Results) -> list[str]:
         return [f"no figure: {cell['error']}"]
     head = (
         f"{lost(cell)} lost, p99 {p99(cell)}, slowest {cell['slowest_seconds']:.1f} s, healthy after {healthy(cell)}"
-        + (f", exit code {cell['exit_code']}" if cell["exit_code"] else "")
+        + (f", its playbook failed: {cell['exit_code']}" if cell["exit_code"] else "")
     )
     return [
         head,
