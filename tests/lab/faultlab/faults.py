@@ -15,7 +15,7 @@ Inject = Callable[[Stack, bool], int]
 
 @dataclass(frozen=True)
 class Fault:
-    """`inject(stack, quick)` returns the exit code of what was done. Playbooks run on one stack at a time."""
+    """`inject(stack, quick)` returns the exit code of what was done."""
 
     name: str
     title: str
@@ -104,6 +104,8 @@ FAULTS = (
     Fault("saturated", "another pool saturated",
           _script(f"hey -z 4s -c 30 -t 30 -host {SATURATED_SITE} 'http://127.0.0.1/load.php?ms=1000'")),
     Fault("socket_removed", "the socket's file removed", _script("rm -f '@SOCKET@'")),
+    Fault("socket_gone", "the socket's file and its links removed",
+          _script("rm -f \"$(realpath '@SOCKET@')\" '@SOCKET@'")),
     Fault("socket_closed", "the socket's mode set to 0", _script("chmod 0 '@SOCKET@'")),
     Fault("broken_crash", "broken config and a crash, mended after 3 s",
           _script("printf '[broken]\\nnonsense = 1\\n' >/etc/php/8.2/fpm/pool.d/zz-broken.conf;"

@@ -61,6 +61,8 @@ class Stack:
     key = ""
     title = ""
     deploy = "systemctl reload php8.2-fpm"
+    # Whether a playbook that failed leaves the host as it was.
+    rolls_back = False
     playbook = CHECKOUT / "tests/lab/faultlab/plain/play.yml"
 
     def __init__(self) -> None:
@@ -224,6 +226,7 @@ class Ours(Stack):
     key = "ours"
     title = "webops.php_stack"
     deploy = "/usr/local/sbin/php-fpm-reload php8.2-fpm"
+    rolls_back = True
     playbook = CHECKOUT / "playbooks/harden-php-stack.yml"
 
     def variables(self, wanted: Wanted) -> dict[str, Any]:
