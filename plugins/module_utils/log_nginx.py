@@ -127,7 +127,8 @@ def php_error(text: bytes) -> str:
 
 
 def _emergency(message: bytes) -> str:
-    if b"host not found in" in message:
+    # At its start: the lines behind a message may hold anything.
+    if message.startswith(b"host not found in"):
         return "upstream_host_not_found"
     if message.startswith((b"bind() to", b"still could not bind()")):
         number = _ERRNO.search(message)

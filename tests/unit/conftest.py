@@ -8,5 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / ".ansible/collections"))
+# The same examples in every run, so that a red suite is red again; and no limit on the time of
+# one example, which says something about the machine's load only.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
