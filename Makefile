@@ -29,6 +29,10 @@ demo: setup ## break a lab host, harden it, show requests lost before and after
 	@tests/lab/images.sh stack
 	tests/lab/demo.py
 
+report-demo: setup ## make the report of three lab hosts and its picture, docs/report.png
+	@tests/lab/images.sh stack
+	tests/lab/report_demo.py
+
 test: setup ## run all the tests
 	@tests/lab/images.sh
 	tests/run.py

@@ -32,8 +32,9 @@ class Page:
     :ivar messages: what the console and the browser's log said; ``requests`` every address asked for.
     """
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, target: str, session: str) -> None:
         self._browser = browser
+        self._target = target
         self._session = session
         self.messages: list[str] = []
         self.requests: list[str] = []
@@ -48,12 +49,14 @@ class Page:
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, file: Path) -> None:
-        """Load a file, and wait until it is drawn."""
+        """Load a file, and wait until it is there."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.ask(f"{domain}.enable")
         self.ask("Page.navigate", url=file.resolve().as_uri())
-        self.script("new Promise(done => { const look = () => document.readyState === 'complete' && location.protocol === 'file:'"
-                    " ? requestAnimationFrame(() => requestAnimationFrame(done)) : setTimeout(look, 10); look(); })")  # fmt: skip
+        self.script(
+            "new Promise(done => { const look = () => document.readyState === 'complete'"
+            " && location.protocol === 'file:' ? done() : setTimeout(look, 10); look(); })"
+        )
 
     def script(self, text: str) -> Any:
         """The value of an expression in the page (the page's own policy does not reach the debugger)."""
@@ -64,6 +67,9 @@ class Page:
         if "exceptionDetails" in result:
             raise RuntimeError(f"{text}: {result['exceptionDetails']}")
         return result["result"].get("value")
+
+    def close(self) -> None:
+        self._browser.ask("Target.closeTarget", {"targetId": self._target})
 
     def picture(self, file: Path, whole: bool = False) -> None:
         data = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
@@ -115,7 +121,7 @@ class Browser:
     def page(self) -> Page:
         target = self.ask("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self.ask("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        return Page(self, session)
+        return Page(self, target, session)
 
     def ask(
         self, method: str, params: dict[str, Any], session: str = "", page: Page | None = None
