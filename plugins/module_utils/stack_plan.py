@@ -23,7 +23,6 @@ from ansible_collections.webops.php_stack.plugins.module_utils.plan_render impor
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema import Notes, mapping, size_bytes
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_sites import plan_site, upstream_name
-from ansible_collections.webops.php_stack.plugins.module_utils.plan_sockets import leaves, plan_sockets
 
 # The shortest grace that a reload gives to requests in flight, in seconds.
 MIN_PROCESS_CONTROL_TIMEOUT = 10
@@ -66,8 +65,6 @@ def plan(
     php_global: dict[str, Any] | None = None,
     host_pools: Sequence[dict[str, Any]] = (),
     nginx_locations: Sequence[dict[str, Any]] = (),
-    socket_activation: bool = False,
-    prune: bool = True,
 ) -> dict[str, Any]:
     """Plan one host.
 
@@ -81,8 +78,6 @@ def plan(
     :param php_global: further settings of FPM's [global] section.
     :param host_pools: the pools that are on the host now (fpm_pools of fpm_pool_facts).
     :param nginx_locations: the locations that reach PHP now (locations of nginx_fastcgi_info).
-    :param socket_activation: whether systemd holds the sockets of unix pools.
-    :param prune: False keeps pools, paths and sockets that are to go, for as long as nginx may use them.
     :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, sizing (what to ask
         fpm_sizing for), fpm, systemd and nginx (the file sets of their transactions).
     :raises PlanError: with every mistake at once.
@@ -95,7 +90,6 @@ def plan(
         "nginx_group": nginx_group,
         "socket_dir": socket_dir.rstrip("/"),
         "request_timeout": request_timeout,
-        "socket_activation": socket_activation,
         "sizes": sizes or {},
     }
     planned: dict[str, dict[str, Any]] = {}
@@ -124,10 +118,7 @@ def plan(
     _check_sockets(present, notes)
     _check_sites(planned_sites, notes)
     _check_upstreams(present, notes)
-    left = [pool["version"] for pool in host_pools if pool.get("managed") and pool["layout"] == "debian"]
-    versions = _versions(planned, options, [*managed_versions, *left], process_control_timeout, notes)
-    for version in versions:
-        _add_sockets(version, planned, host_pools, prune)
+    versions = _versions(planned, options, managed_versions, process_control_timeout, notes)
     _limit_bodies(planned_sites, planned, php_ini if isinstance(php_ini, dict) else {}, notes)
     result_pools = sorted(
         (_public(pool, notes) for pool in present), key=lambda pool: (pool["version"], pool["name"])
@@ -143,12 +134,7 @@ def plan(
         if pool["state"] == "absent"
     ]
     upstreams = [
-        {
-            "name": upstream_name(pool["name"]),
-            "pool": pool["name"],
-            # The socket itself beside the link to it: removing the link costs no request.
-            "addresses": [pool["address"], *([f"unix:{pool['socket']['path']}"] if pool["socket"] else [])],
-        }
+        {"name": upstream_name(pool["name"]), "pool": pool["name"], "address": pool["address"]}
         for pool in result_pools
     ]
     return {
@@ -159,8 +145,8 @@ def plan(
         "absent_sites": absent_sites,
         "upstreams": upstreams,
         "sizing": [_sizing_request(pool) for pool in result_pools if pool["pm"]["auto"]],
-        "fpm": fpm_files(versions, result_pools, absent_pools, ini, global_settings, prune),
-        "systemd": systemd_files(versions, prune),
+        "fpm": fpm_files(versions, result_pools, absent_pools, ini, global_settings),
+        "systemd": systemd_files(versions),
         "nginx": nginx_files(planned_sites, absent_sites, upstreams),
         "warnings": notes.warnings,
     }
@@ -293,31 +279,6 @@ def _versions(
         item["stop_timeout"] = item["process_control_timeout"] + STOP_MARGIN
         result.append(item)
     return result
-
-
-def _add_sockets(
-    version: dict[str, Any],
-    planned: dict[str, dict[str, Any]],
-    host_pools: Sequence[dict[str, Any]],
-    prune: bool,
-) -> None:
-    """What a version needs to know of its sockets, and of the pools that are there beside the planned ones."""
-    mine = [pool for pool in planned.values() if pool["version"] == version["version"]]
-    present = [pool for pool in mine if pool["state"] == "present"]
-    absent = {pool["name"] for pool in mine if pool["state"] == "absent"}
-    there = [pool for pool in host_pools if pool["version"] == version["version"]]
-    version["held"] = any(pool["socket"] for pool in present)
-    version["sockets"] = plan_sockets(version, present, absent, there, prune)
-    names = {pool["name"] for pool in present}
-    paths = {pool["listen"] for pool in present if not pool["socket"]}
-    others = [pool for pool in there if pool["name"] not in names]
-    # A version whose last pools leave has no valid configuration: its service is stopped instead.
-    version["empty"] = bool(
-        prune and there and not present and all(leaves(pool, absent) for pool in others)
-    )
-    version["in_the_way"] = sorted(
-        pool["file"].rpartition("/")[2] for pool in others if pool["listen"]["path"] in paths
-    )
 
 
 def _control_timeout(pools: list[dict[str, Any]], wanted: Any, notes: Notes) -> int:

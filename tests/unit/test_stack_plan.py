@@ -79,7 +79,7 @@ def test_the_site_waits_as_long_as_its_pool_needs():
     site = result["sites"][0]
     assert (site["fastcgi_read_timeout"], site["fastcgi_send_timeout"]) == (305, 305)
     assert result["upstreams"] == [
-        {"name": "php_shop", "pool": "shop", "addresses": ["unix:/run/php8.2-fpm/shop.sock"]}
+        {"name": "php_shop", "pool": "shop", "address": "unix:/run/php8.2-fpm/shop.sock"}
     ]
     assert directives(result["pools"][0])["listen"] == "/run/php8.2-fpm/shop.sock"
 

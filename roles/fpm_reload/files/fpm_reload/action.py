@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from fpm_reload import config, held, lastgood, master, sockets, unit
+from fpm_reload import config, lastgood, master, sockets, unit
 from fpm_reload.lock import CONFIG_LOCK, LockFolder, State, boot_id, now_ns
 from fpm_reload.outcome import RELOAD_FAILED, RESTORED, SOCKETS_SILENT, SWITCHED_OFF, Failure
 from fpm_reload.probe import Round
@@ -57,9 +57,8 @@ def decide(found: Unit, settings: config.Settings, forced: bool, unresolved: lis
         return Decision("start", (f"the unit was {found.active}",))
     if forced:
         return Decision("restart", ("asked for",))
-    reasons = held.restart_reasons(found)
+    reasons = sockets.restart_reasons(settings, master.listeners(found.pid))
     reasons += [f"{name} does not listen yet" for name in unit.idle_sockets(found)]
-    reasons += sockets.restart_reasons(settings, master.listeners(found.pid), held.backlogs(found))
     # What a restart did not mend before, it will not mend now: never cut requests twice for one reason.
     fresh = tuple(reason for reason in reasons if reason not in unresolved)
     return Decision("restart", fresh) if fresh else Decision("reload")
@@ -105,60 +104,26 @@ def perform(request: Request, folder: LockFolder) -> str:
             raise
 
 
-def mend(request: Request, folder: LockFolder) -> str:
-    """Bring back sockets of a running service that somebody removed, moved or closed.
-
-    :returns: what was done, in words; empty where all is well.
-    :raises Failure: with the exit code.
-    """
-    found = unit.show(request.unit)
-    with folder.hold(f"{found.name}.lock", exclusive=True, seconds=request.seconds):
-        found = unit.show(request.unit)
-        if not found.running:
-            return ""
-        live = {listener.path for listener in master.listeners(found.pid)}
-        opened = held.open_sockets(found, live)
-        mended = held.mend(found, live)
-        if opened:
-            done, _answered = _bring_about(
-                found, config.Settings(), Decision("restart", ("sockets were removed",)), request.seconds
-            )
-            return f"{found.name}: {_DONE_WORDS[done.action]}, systemd made {', '.join(opened)} anew"
-        return f"{found.name}: mended {', '.join(mended)}" if mended else ""
-
-
 def _act(
     request: Request, found: Unit, folder: LockFolder, unresolved: list[str], tried: lastgood.Files
 ) -> str:
     begun = time.monotonic()
     settings = config.check(found)
-    opened = held.open_sockets(found)
-    plain = {pool.listen for pool in settings.pools}
-    own = held.own_listeners(found, plain) if found.running else []
     decision = decide(found, settings, request.restart, unresolved)
     state = State(boot_id(), now_ns(), decision.action, unresolved=list(unresolved))
     folder.write_state(found.name, state)
-    mended = held.mend(found, plain)
-    if own:
-        held.take_over(found, own, begun + request.seconds)
     done, answered = _bring_about(found, settings, decision, request.seconds)
-    now = unit.show(found.name)
-    # Again: FPM unlinks the path of a socket that it made itself, when it ends.
-    mended += [path for path in held.mend(now, plain) if path not in mended]
-    held.clean(now)
-    righted = sockets.mend(now.pid, settings, master.listeners(now.pid))
+    pid = unit.show(found.name).pid
+    mended = sockets.mend(pid, settings, master.listeners(pid))
     if decision.action != "reload":
-        state.unresolved = sockets.restart_reasons(settings, master.listeners(now.pid), held.backlogs(now))
+        state.unresolved = sockets.restart_reasons(settings, master.listeners(pid))
     lastgood.LastGood(found.name).save(tried)
     state.ok, state.action = True, done.action
     folder.write_state(found.name, state)
-    line = _in_words(found.name, done, answered, time.monotonic() - begun)
-    for what, paths in (("systemd opened", opened), ("mended", mended), ("set owner, group and mode of", righted)):
-        line += f", {what} {', '.join(paths)}" if paths else ""
-    return line
+    return _in_words(found.name, done, answered, mended, time.monotonic() - begun)
 
 
-def _in_words(name: str, done: Decision, answered: Round, seconds: float) -> str:
+def _in_words(name: str, done: Decision, answered: Round, mended: list[str], seconds: float) -> str:
     parts = [f"{name}: {_DONE_WORDS[done.action]} in {seconds:.2f} s"]
     if done.reasons:
         parts.append(f"because {'; '.join(done.reasons)}")
@@ -166,6 +131,8 @@ def _in_words(name: str, done: Decision, answered: Round, seconds: float) -> str
     parts.append(f"{live} of {answered.count} socket{'s' if answered.count != 1 else ''} answered")
     if answered.busy:
         parts.append(f"busy with other requests: {', '.join(answered.busy)}")
+    if mended:
+        parts.append(f"set owner, group and mode of {', '.join(mended)}")
     return ", ".join(parts)
 
 
