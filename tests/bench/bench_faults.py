@@ -110,7 +110,10 @@ def steady(stacks: list[Stack], quick: bool) -> dict[str, Any]:
         # Another one first each time, so that none has the machine's best moment for itself.
         for stack in stacks[turn % len(stacks) :] + stacks[: turn % len(stacks)]:
             done = stack.sh(f"hey -z 3s -c 4 -host {SITE} 'http://127.0.0.1/load.php?ms=0'")
-            rounds[stack.key].append(outcome.read_hey(done.stdout))
+            figures = outcome.read_hey(done.stdout)
+            if set(figures["answers"]) != {"200"}:
+                raise RuntimeError(f"{stack.title}: without a fault it answered {figures['answers']}")
+            rounds[stack.key].append(figures)
     found = {
         key: {name: statistics.median(r[name] for r in results) for name in ("requests_per_second", "p99_seconds")}
         for key, results in rounds.items()

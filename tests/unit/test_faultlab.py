@@ -181,10 +181,20 @@ def results(ours):
 
 def test_readme_section():
     text = tables.readme(results(cell()))
-    assert "| a kill & more | 200 of 240 (40 POST), never | no figure | **0 of 240** |" in text
+    assert (
+        "| a kill & more | 200 of 240 (40 POST); 40 ms; never | no figure | **0 of 240**; 40 ms; 0.0 s |"
+        in text
+    )
     assert "| **all of them** | **200 of 240 (40 POST)** | **0 of 0** | **0 of 240** |" in text
     assert "| requests a second | 1000 | 1000 | 1000 |" in text
     assert "ours lost nothing." in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "–"), (0.0412, "41 ms"), (0.9994, "999 ms"), (9.3, "9.3 s")]
+)
+def test_p99(seconds, text):
+    assert tables.p99({"p99_seconds": seconds}) == text
 
 
 def test_readme_names_every_post_that_ours_lost():

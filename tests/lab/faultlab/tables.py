@@ -28,7 +28,10 @@ def healthy(cell: Results) -> str:
 
 
 def p99(cell: Results) -> str:
-    return "–" if cell["p99_seconds"] is None else f"{1000 * cell['p99_seconds']:.0f} ms"
+    seconds = cell["p99_seconds"]
+    if seconds is None:
+        return "–"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def cell_lines(cell: Results) -> list[str]:
@@ -76,8 +79,9 @@ def readme(results: Results) -> str:
         "",
         "![The share of requests lost, by fault and host](docs/faults.svg)",
         "",
-        "A cell is requests lost of requests sent, how many of the lost were POSTs, and the time from the end of the fault"
-        " until every request was answered in time (*never*: not before a person acted).",
+        "A cell is requests lost of requests sent, and how many of the lost were POSTs; the p99 of the 30 ms requests that were"
+        " answered; and the time from the end of the fault until every request was answered, and within a second more than"
+        " it takes (*never*: not before a person acted). Requests that are kept instead of lost wait, and show in the p99.",
         "",
     ]
     if results["steady"]:
@@ -108,9 +112,9 @@ def _readme_cell(cell: Results | None) -> str:
     if cell is None or "error" in cell:
         return lost(cell)
     text = lost(cell)
-    if cell["lost"] or cell["healthy_after_seconds"] != 0:
-        text += f", {healthy(cell)}"
-    return f"**{text}**" if cell["lost"] == 0 else text
+    if cell["lost"] == 0:
+        text = f"**{text}**"
+    return f"{text}; {p99(cell)}; {healthy(cell)}"
 
 
 def _total(results: Results, key: str) -> str:
