@@ -52,7 +52,9 @@ class Page:
         """Load a file, and wait until it is there."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.ask(f"{domain}.enable")
-        self.ask("Page.navigate", url=file.resolve().as_uri())
+        problem = self.ask("Page.navigate", url=file.resolve().as_uri()).get("errorText")
+        if problem:
+            raise RuntimeError(f"{file}: {problem}")
         self.script(
             "new Promise(done => { const look = () => document.readyState === 'complete'"
             " && location.protocol === 'file:' ? done() : setTimeout(look, 10); look(); })"
@@ -71,9 +73,13 @@ class Page:
     def close(self) -> None:
         self._browser.ask("Target.closeTarget", {"targetId": self._target})
 
-    def picture(self, file: Path, whole: bool = False) -> None:
-        data = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
-        file.write_bytes(base64.b64decode(data))
+    def picture(self, file: Path, scale: float = 1.0) -> None:
+        """What the window shows, smaller by ``scale``."""
+        width, height = self.script("[innerWidth, innerHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+        file.write_bytes(
+            base64.b64decode(self.ask("Page.captureScreenshot", format="png", clip=clip)["data"])
+        )
 
     def event(self, method: str, params: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":

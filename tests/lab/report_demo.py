@@ -23,7 +23,7 @@ PAGE = CACHE / "php-stack-report.html"
 INVENTORY = CACHE / "report-demo-inventory.json"
 HOSTS = {name: f"php-stack-report-{name}" for name in ("web1", "web2", "web3")}
 BROKEN, STOCK, HARDENED = HOSTS.values()
-WIDTH = 1180
+WIDTH, SCALE = 1180, 0.68
 SITES = "for site in shop blog api report; do mkdir -p /srv/$site; echo '<?php echo \"ok\";' >/srv/$site/index.php; done"
 # What a bad quarter of an hour leaves in the logs: too many visitors, a slow report, reloads, a deployment.
 BAD_DAY = """
@@ -65,7 +65,7 @@ def picture(page: Path, file: Path) -> None:
         sheet.open(page)
         height = int(sheet.script("document.querySelector('.paths').getBoundingClientRect().bottom + 20"))
         sheet.size(WIDTH, height)
-        sheet.picture(file)
+        sheet.picture(file, SCALE)
 
 
 def main() -> None:
