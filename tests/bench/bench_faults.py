@@ -6,6 +6,7 @@
 
     bench_faults.py [--only FAULT]... [--stack STACK]... [--quick] [--json FILE] [--keep]
     bench_faults.py --draw        the picture and the README's section again, from docs/faults.json
+                                  (--json FILE: from another run's file, which becomes docs/faults.json)
     bench_faults.py --list
 
 A full run writes docs/faults.json, docs/faults.svg and the README's section. A part of it, or a
@@ -36,7 +37,7 @@ from faultlab.stacks import SITE, STACKS, Stack
 
 RATE = 40
 WARM_SECONDS = 1.0
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 4.0
 QUICK_SETTLE_SECONDS = 3.0
 STEADY_ROUNDS = 3
 DOCS = CHECKOUT / "docs"
@@ -156,7 +157,11 @@ def write(results: dict[str, Any], target: Path) -> None:
 
 def write_readme(results: dict[str, Any]) -> None:
     path = CHECKOUT / "README.md"
-    path.write_text(tables.insert(path.read_text(encoding="utf-8"), tables.readme(results)), encoding="utf-8")
+    measured = {fault["name"] for fault in results["faults"]}
+    left_out = [fault.title for fault in FAULTS if fault.name not in measured]
+    path.write_text(
+        tables.insert(path.read_text(encoding="utf-8"), tables.readme(results, left_out)), encoding="utf-8"
+    )
     print("Written: README.md")
 
 
@@ -181,8 +186,8 @@ def main() -> int:
             print(f"{fault.name:<18}{fault.title}")
         return 0
     if args.draw:
-        results = json.loads((DOCS / "faults.json").read_text(encoding="utf-8"))
-        (DOCS / "faults.svg").write_text(picture.draw(results), encoding="utf-8")
+        results = json.loads((args.json or DOCS / "faults.json").read_text(encoding="utf-8"))
+        write(results, DOCS / "faults.json")
         write_readme(results)
         return 0
     begin = time.monotonic()

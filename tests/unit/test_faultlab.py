@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -203,6 +203,11 @@ def test_readme_names_every_post_that_ours_lost():
     assert "lost nothing" not in text
 
 
+def test_readme_says_what_the_run_left_out():
+    assert "Not in this run: a reboot; a crash." in tables.readme(results(cell()), ["a reboot", "a crash"])
+    assert "Not in this run" not in tables.readme(results(cell()))
+
+
 def test_insert_replaces_only_its_section():
     readme = f"above\n{tables.BEGIN}\nold\n{tables.END}\nbelow\n"
     section = tables.readme(results(cell()))
@@ -221,7 +226,7 @@ def test_picture_is_well_formed_and_says_all_in_words():
     root = ElementTree.fromstring(svg)
     names = {"s": "http://www.w3.org/2000/svg"}
     words = [element.text for element in root.iterfind(".//s:text", names)]
-    for expected in ("a kill & more", "usual <recipe>", "200, stays down", "no figure", "1"):
+    for expected in ("a kill & more", "usual <recipe>", "200, down", "no figure", "1"):
         assert expected in words
     bars = [float(r.get("width")) for r in root.iterfind(".//s:rect", names) if r.get("fill")]
     assert bars == [80.0, 2.0]  # 200 of 240; and one lost request, still to be seen

@@ -13,7 +13,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 LABEL_WIDTH = 300
-COLUMN_WIDTH = 190
+COLUMN_WIDTH = 220
 BAR_WIDTH = 96
 ROW_HEIGHT = 24
 TOP = 78
@@ -45,7 +45,7 @@ def _cell(x: float, y: float, cell: dict[str, Any] | None, colour: str) -> list[
     share = cell["lost"] / cell["requests"] if cell["requests"] else 0.0
     # A single lost request must be seen.
     width = max(2.0, share * BAR_WIDTH) if cell["lost"] else 0.0
-    never = ", stays down" if cell["healthy_after_seconds"] is None else ""
+    never = ", down" if cell["healthy_after_seconds"] is None else ""
     parts = [
         f'<rect class="track" x="{x:g}" y="{y + 5:g}" width="{BAR_WIDTH}" height="14" rx="2"/>',
     ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 BEGIN = "<!-- faults: made by make bench-faults -->"
@@ -55,8 +56,8 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def readme(results: Results) -> str:
-    """The README's section, with its markers."""
+def readme(results: Results, left_out: Sequence[str] = ()) -> str:
+    """The README's section, with its markers; `left_out` are the titles of faults that were not run."""
     stacks = results["stacks"]
     names = list(stacks.values())
     load = results["load"]
@@ -84,6 +85,8 @@ def readme(results: Results) -> str:
         " it takes (*never*: not before a person acted). Requests that are kept instead of lost wait, and show in the p99.",
         "",
     ]
+    if left_out:
+        lines += [f"Not in this run: {'; '.join(left_out)}.", ""]
     if results["steady"]:
         lines += [
             _row(["no fault", *names]),
