@@ -98,8 +98,8 @@ def _deployments(lines: list[str]) -> tuple[Deployment, ...]:
     """Lines of ``stat --format='%Y %F:%n'``."""
     found = {}
     for line in lines:
-        when, _, rest = line.partition(" ")
-        kind, _, path = rest.partition(":")
+        when, _separator, rest = line.partition(" ")
+        kind, _separator, path = rest.partition(":")
         if kind == "symbolic link" and when.isdigit():
             found[path] = Deployment(path, float(when))
     return tuple(sorted(found.values(), key=lambda one: (one.when, one.path)))

@@ -39,7 +39,8 @@ def build(host: HostInput, ways: list[Route]) -> tuple[Ladder, ...]:
 
 
 def _ladder(host: HostInput, way: Route, title: str) -> Ladder:
-    assert way.pool is not None
+    if way.pool is None:
+        raise AssertionError("a ladder is drawn for a route that ends at a pool")
     subjects = (
         f"{way.site} -> pool {way.pool['name']}",
         f"pool {way.pool['name']} (PHP {way.pool['version'] or '?'})",

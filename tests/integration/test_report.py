@@ -26,10 +26,10 @@ NAME = "test-report"
 # Beside the demo's faults: a visitor who tries to get markup into the log.
 REQUESTS = """
 bash /root/break.sh
-hey -n 20 -c 2 -host shop.example.com http://127.0.0.1/ >/dev/null
-hey -n 20 -c 2 -host blog.example.com http://127.0.0.1/ >/dev/null
 curl -s -o /dev/null --path-as-is -g -H 'Host: shop.example.com' 'http://127.0.0.1/<script>alert(1)</script>'
 curl -s -o /dev/null -g -H 'Host: shop.example.com' 'http://127.0.0.1/"onload="alert(1)'
+hey -n 20 -c 2 -host shop.example.com http://127.0.0.1/ >/dev/null
+hey -n 20 -c 2 -host blog.example.com http://127.0.0.1/ >/dev/null
 systemctl reload php8.2-fpm
 touch /root/stamp
 """

@@ -153,7 +153,7 @@ class Browser:
             if not data:
                 raise RuntimeError("Chromium ended")
             self._buffer += data
-        message, _, self._buffer = self._buffer.partition(b"\0")
+        message, _end, self._buffer = self._buffer.partition(b"\0")
         return dict(json.loads(message))
 
 

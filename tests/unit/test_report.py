@@ -164,13 +164,13 @@ def test_boxes_never_overlap_and_edges_join_boxes(pairs: list[tuple[int, int]]) 
 def test_the_memory_bars_add_up() -> None:
     memory = view(samples.broken()).memory
     assert memory is not None
-    assert [(bar.label, bar.text, bar.over) for bar in memory.bars] == [
+    assert [(row.label, row.text, row.over) for row in memory.bars] == [
         ("Now", "364 MiB", ""),
         ("Proposed", "640 MiB", ""),
     ]
-    for bar in memory.bars:
+    for row in memory.bars:
         edge = 0.0
-        for segment in bar.segments:
+        for segment in row.segments:
             assert segment.x_percent == pytest.approx(edge)
             edge += segment.width_percent
         assert edge <= memory.total_percent <= 100
@@ -196,7 +196,7 @@ def test_a_plan_that_does_not_fit_is_shown_with_its_reason() -> None:
     memory = view(raw).memory
     assert memory is not None
     assert memory.problems == ("Nothing fits: 3 MiB are left.",)
-    assert [bar.label for bar in memory.bars] == ["Now"]
+    assert [row.label for row in memory.bars] == ["Now"]
 
 
 def test_the_ladder_marks_the_rung_that_is_wrong() -> None:
