@@ -106,7 +106,7 @@ def services(host: Host, names: list[str]) -> dict[str, Service]:
 def _properties(block: str) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for line in block.splitlines():
-        key, dummy, value = line.partition("=")
+        key, _separator, value = line.partition("=")
         values.setdefault(key, []).append(value)
     return values
 
@@ -204,7 +204,7 @@ def _sudo_rules(host: Host, line: str, path: str, number: int) -> Iterable[SudoR
         or not re.search(r"fpm|systemctl|service\b", line)
     ):
         return
-    left, dummy, right = line.partition("=")
+    left, _separator, right = line.partition("=")
     user = left.split()[0] if left.split() else ""
     if user.endswith("_Alias"):
         user = "alias " + [*left.split(), "?"][1]

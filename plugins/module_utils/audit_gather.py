@@ -172,7 +172,7 @@ def _real(host: Host, address: str) -> str:
     if not address.startswith("unix:"):
         return address
     path = address[5:]
-    for dummy in range(_LINKS):
+    for _turn in range(_LINKS):
         try:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), host.readlink(path)))
         except OSError:
@@ -193,7 +193,7 @@ def _asleep(pools: list[dict[str, Any]], masters: list[dict[str, Any]]) -> set[s
 def _listener(address: str, listeners: list[Listener]) -> Listener | None:
     if address.startswith("unix:"):
         return next((one for one in listeners if one.kind == "unix" and one.path == address[5:]), None)
-    host, dummy, port = address.rpartition(":")
+    host, _separator, port = address.rpartition(":")
     hosts = (host.strip("[]"), "0.0.0.0", "::", *(["127.0.0.1", "::1"] if host == "localhost" else []))
     return next(
         (one for one in listeners if one.kind == "tcp" and str(one.port) == port and one.host in hosts), None

@@ -95,7 +95,7 @@ def _static_file(host: Host, root: str) -> str | None:
 
 def _get(location: dict[str, Any], path: str) -> Probe:
     name, listen = site(location), location["listen"][0]
-    host, dummy, port = listen.rpartition(":")
+    host, _separator, port = listen.rpartition(":")
     if listen.startswith("unix:") or not port.isdigit():
         return Probe("static", name, None, f"{listen} is not asked")
     host = "127.0.0.1" if host in ("*", "0.0.0.0", "") else host.strip("[]")

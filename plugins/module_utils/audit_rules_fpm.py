@@ -201,7 +201,7 @@ def end_of_life(snapshot: Snapshot) -> Iterator[Outcome]:
 @_BOOK.rule("F06", "high", "OPcache is full, or serves old code after a deployment", "php_fatal")
 def opcache(snapshot: Snapshot) -> Iterator[Outcome]:
     for pool in snapshot.pools:
-        enabled, dummy = php_value(snapshot, pool, "opcache.enable")
+        enabled, _place = php_value(snapshot, pool, "opcache.enable")
         if enabled is not None and enabled.lower() in ("0", "off", "no", "false", ""):
             continue
         checks, place = php_value(snapshot, pool, "opcache.validate_timestamps")

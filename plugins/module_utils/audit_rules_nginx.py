@@ -360,7 +360,7 @@ def public_pages(snapshot: Snapshot) -> Iterator[Outcome]:
         else:
             yield good(route.server, f"{route.uri}: {route.answer}", place)
     for (server, where), uris in sorted(by_server.items(), key=str):
-        file, dummy, line = (where or "").rpartition(":")
+        file, _separator, line = (where or "").rpartition(":")
         yield bad(
             server,
             f"{' and '.join(uris)} would be served as a file",

@@ -78,7 +78,7 @@ def is_local(address: str) -> bool:
 def _normal(address: str) -> tuple[str, str]:
     if address.startswith("unix:"):
         return "unix", address[5:]
-    host, dummy, port = address.rpartition(":")
+    host, _separator, port = address.rpartition(":")
     return ("local" if host in _LOCAL else host), port
 
 

@@ -10,10 +10,10 @@ import os
 import re
 import subprocess
 import sys
-from xml.etree import ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -43,7 +43,9 @@ def lab(*args: str) -> str:
 
 
 def on_host(script: str) -> str:
-    done = subprocess.run(["docker", "exec", NAME, "bash", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["docker", "exec", NAME, "bash", "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

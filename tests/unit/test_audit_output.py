@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import json
-from xml.etree import ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.webops.php_stack.plugins.module_utils import (
