@@ -53,7 +53,12 @@ def build(host: HostInput) -> Memory | None:
     sums = [sum(size_bytes for _kind, size_bytes, _label in pieces) for pieces in (now, planned)]
     # A little room at the right, so that the mark of what there is does not sit on the edge.
     scale = max(total, *sums) * 1.02
-    bars = [_bar("Now", now, total, scale)] + ([_bar("Proposed", planned, total, scale)] if plan else [])
+    # What was measured takes that much; a memory_limit is only what a worker may take.
+    guessed = any(entry["worker_source"] in ("memory_limit", "default") for entry in plan)
+    worst = ", if every worker takes its memory_limit" if guessed else ""
+    bars = [_bar("Now", now, total, scale, worst)]
+    if plan:
+        bars.append(_bar("Proposed", planned, total, scale, worst))
     legend: dict[str, int] = {}
     for kind, size_bytes, _label in planned if plan else now:
         legend[kind] = legend.get(kind, 0) + size_bytes
@@ -101,7 +106,7 @@ def _planned(budget: Mapping[str, Any], plan: list[Mapping[str, Any]]) -> list[_
     return pieces
 
 
-def _bar(label: str, pieces: list[_Piece], total: int, scale: float) -> MemoryBar:
+def _bar(label: str, pieces: list[_Piece], total: int, scale: float, worst: str) -> MemoryBar:
     segments = []
     left = 0.0
     for kind, size_bytes, words in pieces:
@@ -109,7 +114,7 @@ def _bar(label: str, pieces: list[_Piece], total: int, scale: float) -> MemoryBa
         segments.append(Segment(words, size(size_bytes), kind, left, width))
         left += width
     used = sum(size_bytes for _kind, size_bytes, _words in pieces)
-    over = f"{size(used - total)} more than there is" if used > total else ""
+    over = f"{size(used - total)} more than there is{worst}" if used > total else ""
     return MemoryBar(label, size(used), tuple(segments), over)
 
 

@@ -75,8 +75,8 @@ class Page:
 
     def picture(self, file: Path, scale: float = 1.0) -> None:
         """What the window shows, smaller by ``scale``."""
-        width, height = self.script("[innerWidth, innerHeight]")
-        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+        left, top, width, height = self.script("[scrollX, scrollY, innerWidth, innerHeight]")
+        clip = {"x": left, "y": top, "width": width, "height": height, "scale": scale}
         file.write_bytes(
             base64.b64decode(self.ask("Page.captureScreenshot", format="png", clip=clip)["data"])
         )

@@ -187,6 +187,10 @@ def test_a_bar_says_by_how_much_it_passes_the_memory() -> None:
     assert memory is not None
     assert memory.bars[0].over == "108 MiB more than there is"
     assert memory.total_percent < 100
+    raw["sizing"]["plan"][0]["worker_source"] = "memory_limit"
+    memory = view(raw).memory
+    assert memory is not None
+    assert memory.bars[0].over == "108 MiB more than there is, if every worker takes its memory_limit"
 
 
 def test_a_plan_that_does_not_fit_is_shown_with_its_reason() -> None:
