@@ -41,7 +41,7 @@ bench-modules: setup ## time the modules against setup and crossplane
 	@tests/lab/images.sh stack
 	.venv/bin/python tests/bench/bench_modules.py
 
-bench-faults: setup ## count what faults cost three stacks; write the README's table and picture
+bench-faults: setup ## count what faults cost three stacks; write docs/faults.md and its picture
 	@tests/lab/images.sh twin
 	tests/bench/bench_faults.py
 

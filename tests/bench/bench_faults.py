@@ -5,11 +5,11 @@
 """What faults cost: requests lost by three stacks under the same load, one fault at a time.
 
     bench_faults.py [--only FAULT]... [--stack STACK]... [--quick] [--json FILE] [--keep]
-    bench_faults.py --draw        the picture and the README's section again, from docs/faults.json
+    bench_faults.py --draw        the picture and the section of docs/faults.md again, from docs/faults.json
                                   (--json FILE: from another run's file, which becomes docs/faults.json)
     bench_faults.py --list
 
-A full run writes docs/faults.json, docs/faults.svg and the README's section. A part of it, or a
+A full run writes docs/faults.json, docs/faults.svg and the section of docs/faults.md. A part of it, or a
 --quick one (fewer blows, shorter windows), writes to .cache/lab/ only. It ends with 1 where ours
 lost a request that may be repeated, that is any but a POST.
 """
@@ -156,13 +156,13 @@ def write(results: dict[str, Any], target: Path) -> None:
 
 
 def write_readme(results: dict[str, Any]) -> None:
-    path = CHECKOUT / "README.md"
+    path = CHECKOUT / "docs/faults.md"
     measured = {fault["name"] for fault in results["faults"]}
     left_out = [fault.title for fault in FAULTS if fault.name not in measured]
     path.write_text(
         tables.insert(path.read_text(encoding="utf-8"), tables.readme(results, left_out)), encoding="utf-8"
     )
-    print("Written: README.md")
+    print("Written: docs/faults.md")
 
 
 def arguments() -> argparse.Namespace:

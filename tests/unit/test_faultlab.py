@@ -217,7 +217,7 @@ def test_insert_replaces_only_its_section():
 
 @pytest.mark.parametrize("readme", ["", tables.BEGIN, f"{tables.END}\n{tables.BEGIN}", tables.END])
 def test_insert_wants_both_markers(readme):
-    with pytest.raises(ValueError, match=r"README\.md: it needs one line"):
+    with pytest.raises(ValueError, match=r"docs/faults\.md: it needs one line"):
         tables.insert(readme, "new")
 
 

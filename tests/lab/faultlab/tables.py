@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The webops.php_stack maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The results as text: for the terminal, and the README's section. Pure; `results` is docs/faults.json."""
+"""The results as text: for the terminal, and the section of docs/faults.md. Pure; `results` is docs/faults.json."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _row(cells: list[str]) -> str:
 
 
 def readme(results: Results, left_out: Sequence[str] = ()) -> str:
-    """The README's section, with its markers; `left_out` are the titles of faults that were not run."""
+    """The section of docs/faults.md, with its markers; `left_out` are the titles of faults that were not run."""
     stacks = results["stacks"]
     names = list(stacks.values())
     load = results["load"]
@@ -78,7 +78,7 @@ def readme(results: Results, left_out: Sequence[str] = ()) -> str:
     lines.append(_row(["**all of them**", *(f"**{total[key]}**" for key in stacks)]))
     lines += [
         "",
-        "![The share of requests lost, by fault and host](docs/faults.svg)",
+        "![The share of requests lost, by fault and host](faults.svg)",
         "",
         "A cell is requests lost of requests sent, and how many of the lost were POSTs; the p99 of the 30 ms requests that were"
         " answered; and the time from the end of the fault until every request was answered, and within a second more than"
@@ -100,7 +100,7 @@ def readme(results: Results, left_out: Sequence[str] = ()) -> str:
     lines += [*_losses_of_ours(results), ""]
     lines += [
         f"`make bench-faults` repeats it ({results['seconds'] / 60:.0f} minutes here) and writes this section,"
-        " the picture and [docs/faults.json](docs/faults.json), where every lost POST stands with its reason."
+        " the picture and [docs/faults.json](faults.json), where every lost POST stands with its reason."
         f" The load: {load['rate']} requests a second of 30 ms, one in five a POST, three in a hundred 1 s long;"
         f" five workers; each answer checked whole. *Usual recipe* is {stacks['default']} with"
         " `process_control_timeout = 10s`, `Restart=on-failure`, `RuntimeDirectoryPreserve=yes` and deployments that reload"
@@ -141,7 +141,7 @@ def _losses_of_ours(results: Results) -> list[str]:
 
 
 def insert(text: str, section: str) -> str:
-    """The README with its section replaced. ValueError where a marker is missing."""
+    """The document with its section replaced. ValueError where a marker is missing."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"README.md: it needs one line {BEGIN!r} and, below it, one line {END!r}")
+        raise ValueError(f"docs/faults.md: it needs one line {BEGIN!r} and, below it, one line {END!r}")
     return text[: text.index(BEGIN)] + section + text[text.index(END) + len(END) :]
