@@ -71,8 +71,10 @@ def fpm_files(
             for pool in absent_pools
             if pool["version"] == version["version"]
         ]
+        described = any(pool["version"] == version["version"] for pool in (*pools, *absent_pools))
         manage += [
-            {"dir": version["pool_dir"], "pattern": "*.conf"},
+            # Without a described pool nothing says which of them are to stay.
+            {"dir": version["pool_dir"], "pattern": "*.conf" if described else "00-php_stack-*.conf"},
             {"dir": version["ini_file"].rpartition("/")[0], "pattern": "99-php_stack*.ini"},
         ]
         validate.append(

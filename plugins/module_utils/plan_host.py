@@ -35,22 +35,31 @@ def check_listeners(
         for directory in (SITES_AVAILABLE, SITES_ENABLED)
         for ending in ("", ".conf")
     }
+    versions = {pool["version"] for pool in pools.values()}
     kept = {pool["address"] for pool in pools.values() if pool["state"] == "present"}
     for host_pool in host_pools:
         planned = pools.get(host_pool["name"])
         address = host_pool["listen"]["address"]
+        if address in kept or host_pool["version"] not in versions:
+            continue
+        # A pool of ours that is described no more goes, as does one that is described as absent.
+        if planned is None and not host_pool.get("managed"):
+            continue
         # Only a pool of the same version is replaced; another version's keeps its listener until it is absent.
-        if planned is None or planned["version"] != host_pool["version"] or address in kept:
+        if planned is not None and planned["version"] != host_pool["version"]:
             continue
         for location in nginx_locations:
             if location["file"] in ours:
                 continue
             if all(target.get("address") != address for target in location["targets"]):
                 continue
-            change = "removes it" if planned["state"] == "absent" else f"moves it to {planned['address']}"
+            if planned is None or planned["state"] == "absent":
+                change = "removes it"
+            else:
+                change = f"moves it to {planned['address']}"
             names = ", ".join(location.get("server_names") or []) or "a site"
             notes.error(
-                planned["where"],
+                planned["where"] if planned else f"php_fpm_pools: {host_pool['name']}",
                 f"nginx passes {names} to {address} ({location['file']}:{location['line']}), where pool"
                 f" {host_pool['name']} listens now; this description {change}, and that site would answer 502."
                 f" Describe the site in nginx_php_sites, give the pool listen: {address.removeprefix('unix:')},"

@@ -95,7 +95,11 @@ def pool_directives(pool: dict[str, Any]) -> list[tuple[str, str]]:
     for kind in ("php_value", "php_flag", "php_admin_value", "php_admin_flag"):
         rows += [(f"{kind}[{name}]", value) for name, value in sorted(settings[f"{kind}s"].items())]
     rows += [(f"env[{name}]", value) for name, value in sorted(settings["env"].items())]
-    rows += sorted(settings["directives"].items())
+    own = {name for name, _value in rows} | {"slowlog", "request_slowlog_timeout"}
+    for name, value in sorted(settings["directives"].items()):
+        if name in own or name.startswith(("listen", "pm.", "php_", "env[")):
+            raise ValueError(f"directives: {name} has a key of its own in a pool's description; use that")
+        rows.append((name, value))
     result = []
     for name, value in rows:
         if value is None:

@@ -108,7 +108,9 @@ def test_the_site_waits_as_long_as_its_pool_needs():
         ({"listen": "run/x.sock"}, "is neither the absolute path of a socket, nor a port, nor host:port"),
         ({"listen": "127.0.0.1:70000"}, "is neither the absolute path"),
         ({"env": {"A": "one\ntwo"}}, "env: must be on one line"),
-        ({"directives": {"slowlog": "${x}"}}, "slowlog: '${x}' holds ${"),
+        ({"directives": {"apparmor_hat": "${x}"}}, "apparmor_hat: '${x}' holds ${"),
+        ({"directives": {"user": "root"}}, "directives: user has a key of its own in a pool's description"),
+        ({"directives": {"listen.owner": "root"}}, "directives: listen.owner has a key of its own"),
         ({"pm_max_childern": 3}, "pm_max_childern is no key of this entry; did you mean pm_max_children?"),
         ({"pool_pm": "static", "pm": "static"}, "pm is given twice, once by another name"),
         ({"pm_max_children": 0}, "pm_max_children: 0 is less than 1"),
@@ -337,3 +339,69 @@ def test_listen_is_understood(raw, expected):
 )
 def test_values_are_quoted_where_the_scanner_would_read_more_into_them(value, expected):
     assert ini_value(value) == expected
+
+
+def host_pool(name, address, managed):
+    return {"name": name, "version": "8.2", "managed": managed, "listen": {"address": address}}
+
+
+def location(address):
+    return {
+        "file": "/etc/nginx/sites-enabled/own.conf",
+        "line": 7,
+        "server_names": ["own.example.com"],
+        "targets": [{"address": address}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("pools", "on_host", "error"),
+    [
+        (
+            [{"name": "www"}],
+            host_pool("www", "unix:/run/php/php8.2-fpm.sock", False),
+            "php_fpm_pools[0] (www): nginx passes own.example.com to unix:/run/php/php8.2-fpm.sock"
+            " (/etc/nginx/sites-enabled/own.conf:7), where pool www listens now; this description moves it to"
+            " unix:/run/php8.2-fpm/www.sock, and that site would answer 502.",
+        ),
+        (
+            [{"name": "www", "state": "absent"}, {"name": "shop"}],
+            host_pool("www", "unix:/run/php/php8.2-fpm.sock", False),
+            "this description removes it",
+        ),
+        (
+            [{"name": "shop"}],
+            host_pool("old", "unix:/run/php8.2-fpm/old.sock", True),
+            "php_fpm_pools: old: nginx passes own.example.com to unix:/run/php8.2-fpm/old.sock",
+        ),
+    ],
+    ids=["moved", "absent", "described no more"],
+)
+def test_a_listener_that_a_site_still_uses_is_not_taken_away(pools, on_host, error):
+    options = {"host_pools": [on_host], "nginx_locations": [location(on_host["listen"]["address"])]}
+    (found,) = mistakes(pools, **options)
+    assert error in found
+
+
+def test_a_pool_that_somebody_else_made_stays_and_may_be_used():
+    kept = host_pool("theirs", "unix:/run/php/theirs.sock", False)
+    result = plan(
+        [{"name": "shop"}],
+        default_version="8.2",
+        host_pools=[kept],
+        nginx_locations=[location("unix:/run/php/theirs.sock")],
+    )
+    assert [pool["name"] for pool in result["pools"]] == ["shop"]
+
+
+def test_without_a_described_pool_no_pool_file_is_called_stale():
+    (version,) = [
+        row for row in plan([], managed_versions=["8.2"])["fpm"]["manage"] if row["dir"].endswith("pool.d")
+    ]
+    assert version["pattern"] == "00-php_stack-*.conf"
+    (version,) = [
+        row
+        for row in plan([{"name": "a"}], default_version="8.2")["fpm"]["manage"]
+        if row["dir"].endswith("pool.d")
+    ]
+    assert version["pattern"] == "*.conf"
