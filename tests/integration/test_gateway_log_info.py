@@ -87,7 +87,6 @@ def test_a_socket_of_another_version_is_a_wrong_path(host: faults.Host, inventor
         ("terminate_timeout", "worker_segv"),
         ("php_exception", "restart"),
         ("slow_page", "worker_kill"),
-        ("extension", "broken_pool_reload"),
     ],
 )
 def test_two_faults_at_once_are_both_named(host: faults.Host, inventory: Path, pair: tuple[str, str]) -> None:
