@@ -123,7 +123,9 @@ def plan(
     result_pools = sorted(
         (_public(pool, notes) for pool in present), key=lambda pool: (pool["version"], pool["name"])
     )
-    check_listeners(planned, planned_sites, absent_sites, host_pools, nginx_locations, notes)
+    # A description with mistakes is not whole yet: held against the host, what is missing would look removed.
+    if not notes.errors:
+        check_listeners(planned, planned_sites, absent_sites, host_pools, nginx_locations, notes)
     ini = _settings("php_fpm_ini", php_ini, notes)
     global_settings = _settings("php_fpm_global", php_global, notes)
     if notes.errors:
