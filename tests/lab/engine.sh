@@ -27,8 +27,8 @@ start_engine() {
     # No init system here (a container, a CI sandbox): run the daemon ourselves,
     # in a session of its own so that it outlives this make, with its pid kept.
     # A machine that was stopped under a running engine keeps its pid files, and a new engine would believe them.
-    pgrep -x dockerd >/dev/null || rm -f /run/docker.pid "$state/dockerd.pid"
-    pgrep -x containerd >/dev/null || rm -f /run/docker/containerd/containerd.pid
+    rm -f /run/docker.pid "$state/dockerd.pid"
+    rm -f /run/docker/containerd/containerd.pid
     setsid dockerd --pidfile "$PWD/$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
     echo dockerd >"$state/started-by-us"
   fi
