@@ -10,6 +10,7 @@ exists is the host's matter, and other modules ask that.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -60,17 +61,21 @@ def _refuse(config: FpmConfig, pool: Pool | None, directive: str | None, message
     config.problems.append(Problem(file, line, f"[{pool.name}] {message}" if pool else message))
 
 
+@functools.cache
+def _defaults(version: Version | None, of_pool: bool) -> dict[str, Setting]:
+    return {
+        name: Setting(directive.default_for(version), default=True)
+        for name, directive in (POOL if of_pool else GLOBAL).items()
+        if directive.known_to(version)
+    }
+
+
 def _with_defaults(
     settings: dict[str, Setting], known: dict[str, Directive], version: Version | None
 ) -> dict[str, Setting]:
-    complete = {}
-    for name, directive in known.items():
-        if name in settings:
-            complete[name] = settings[name]
-        elif directive.known_to(version):
-            complete[name] = Setting(directive.default_for(version), default=True)
-    complete.update({name: setting for name, setting in settings.items() if name not in complete})
-    return complete
+    """All settings, in FPM's order; what the files set besides comes last."""
+    complete = {**dict.fromkeys(known), **_defaults(version, known is POOL), **settings}
+    return {name: setting for name, setting in complete.items() if setting is not None}
 
 
 def _change(owner: FpmConfig | Pool, name: str, value: Any) -> None:

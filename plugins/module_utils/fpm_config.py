@@ -125,6 +125,7 @@ class _Reader:
         self.source = source
         self.build = build
         self.pool: Pool | None = None
+        self.by_name: dict[str, Pool] = {}
         self.open: list[str] = []
         self.endless: set[tuple[str | None, int | None]] = set()
 
@@ -211,12 +212,10 @@ class _Reader:
         if name.lower() == "global":
             self.pool = None
             return
-        for pool in self.config.pools:
-            if pool.name.lower() == name.lower():
-                self.pool = pool
-                return
-        self.pool = Pool(name, path, line)
-        self.config.pools.append(self.pool)
+        self.pool = self.by_name.get(name.lower())
+        if self.pool is None:
+            self.pool = self.by_name[name.lower()] = Pool(name, path, line)
+            self.config.pools.append(self.pool)
 
     def expand(self, value: str) -> str:
         """$pool; FPM replaces it wherever it stands, at once."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils import kernel_sockets, procfs, systemd_units
@@ -32,6 +33,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.kernel_sockets import Listener
 
 _DEFAULT_MODE = "0660"
+_SIZES = ("rss_bytes", "pss_bytes", "private_bytes", "shared_bytes", "private_peak_bytes")
 _MARKER = "Managed by webops.php_stack ("
 
 
@@ -40,12 +42,14 @@ def gather(
     status: bool = True,
     timeout: float = 2.0,
     pools: list[str] | None = None,
+    defaults: bool = True,
 ) -> dict[str, list[dict[str, Any]]]:
     """The facts of a host or a tree.
 
     :param status: ask each pool's status page (never on a tree).
     :param timeout: seconds for one pool's answer.
     :param pools: names of the pools to return; all where None or empty.
+    :param defaults: return the directives that no file sets with each pool and master, too.
     :returns: ``fpm_pools`` and ``fpm_masters``, as the module documents them.
     """
     found = survey(host)
@@ -58,12 +62,22 @@ def gather(
         if key not in configs or master.environment:
             configs[key] = _load(master)
         config = configs[key]
-        masters.append(_master(master, config, found))
+        masters.append(_master(master, config, found, defaults))
         names = {pool.name for pool in config.pools}
         reader = _PoolReader(master, found, listeners, masters[-1]["running"], names)
-        gathered += [reader.pool(pool) for pool in config.pools if not pools or pool.name in pools]
-    if host.live:
-        _add_status(gathered, status, timeout)
+        for pool in config.pools:
+            if not pools or pool.name in pools:
+                gathered.append(reader.pool(pool))
+                gathered[-1].facts["directives"] = _settings(pool.settings, defaults)
+    asked = [pool for pool in gathered if pool.question] if host.live and status else []
+    answers = ask_all([pool.question for pool in asked if pool.question], timeout)
+    by_pool = {id(pool): answer for pool, answer in zip(asked, answers)}
+    sizes = found.processes.memory.result() if found.processes else {}
+    for one in gathered:
+        answer = by_pool.get(id(one))
+        one.facts["memory"] = _memory(one.workers, sizes, answer.workers if answer else {})
+        if answer:
+            one.facts["status"] = judge(one.facts, answer, one.via, timeout)
     facts = {"fpm_pools": [pool.facts for pool in gathered], "fpm_masters": masters}
     try:
         json.dumps(facts, ensure_ascii=False).encode()
@@ -99,9 +113,11 @@ def _version(master: Found) -> str | None:
     return ".".join(map(str, master.version)) if master.version else None
 
 
-def _settings(settings: dict[str, Setting]) -> dict[str, dict[str, Any]]:
+def _settings(settings: dict[str, Setting], defaults: bool) -> dict[str, dict[str, Any]]:
     shown = {}
     for name, setting in settings.items():
+        if setting.default and not defaults:
+            continue
         shown[name] = {
             "value": setting.value,
             "file": setting.file,
@@ -117,7 +133,7 @@ def _problems(problems: list[Problem]) -> list[dict[str, Any]]:
     return [{"file": item.file, "line": item.line, "message": item.message} for item in problems]
 
 
-def _master(master: Found, config: FpmConfig, found: Survey) -> dict[str, Any]:
+def _master(master: Found, config: FpmConfig, found: Survey, defaults: bool) -> dict[str, Any]:
     unit = (found.units or {}).get(master.unit or "")
     process = master.process
     return {
@@ -135,7 +151,7 @@ def _master(master: Found, config: FpmConfig, found: Survey) -> dict[str, Any]:
         "in_container": process is not None and process.root != "/",
         "process_control_timeout": config.settings["process_control_timeout"].value,
         "pools": [pool.name for pool in config.pools],
-        "globals": _settings(config.settings),
+        "globals": _settings(config.settings, defaults),
         "errors": _problems(config.problems),
         "warnings": _problems(config.warnings),
     }
@@ -152,14 +168,18 @@ def _is_running(master: Found, unit: dict[str, str] | None, found: Survey) -> bo
     return None if os.geteuid() != 0 and not found.processes.masters else False
 
 
+@dataclass
 class _PoolFacts:
-    """The facts of one pool and what is needed to ask for its status."""
+    """The facts of one pool and what is needed for the rest of them.
 
-    def __init__(self, facts: dict[str, Any], question: Question | None, because: str, via: str) -> None:
-        self.facts = facts
-        self.question = question
-        self.because = because
-        self.via = via
+    :param workers: None where processes cannot be seen.
+    :param question: what to ask for its status, of the listener ``via``.
+    """
+
+    facts: dict[str, Any]
+    workers: list[procfs.Worker] | None
+    question: Question | None
+    via: str
 
 
 class _PoolReader:
@@ -184,6 +204,9 @@ class _PoolReader:
             self.listeners = None
         self.inodes = procfs.socket_inodes(self.process.pid) if self.process else set()
         self.by_inode = {entry.inode: entry for entry in self.listeners or []}
+        self.by_path: dict[str, list[Listener]] = {}
+        for entry in self.listeners or []:
+            self.by_path.setdefault(entry.path, []).append(entry)
         self.workers: dict[str, list[procfs.Worker]] = {}
         if found.processes and self.process:
             for worker in found.processes.workers:
@@ -206,7 +229,7 @@ class _PoolReader:
         held = self.held(pool, workers)
         target = held.endpoint if held else endpoint(pool.value("listen"))
         socket = held.socket if held else target
-        listener = find_listener(socket, self.listeners or [], self.inodes) if socket else None
+        listener = self.listener(socket)
         if self.process is None and listener is not None:
             workers = self.orphans(listener)
         facts = {
@@ -240,15 +263,20 @@ class _PoolReader:
             "ping_path": pool.value("ping.path") or None,
             "status_path": pool.value("pm.status_path") or None,
             "status_listen": pool.value("pm.status_listen") or None,
-            "directives": _settings(pool.settings),
             "unit": self.master.unit,
             "pid": self.process.pid if self.process else None,
             "queue": {"waiting": listener.waiting, "backlog": listener.backlog} if listener else None,
-            "memory": _memory(workers if self.found.processes else None),
-            "status": {"state": "unknown", "reason": "a tree is not asked"},
         }
         question, because, via = self.question(pool, target, listener, held)
-        return _PoolFacts(facts, question, because, via)
+        state, _sep, reason = because.partition(": ")
+        facts["status"] = {"state": state, "reason": reason}
+        return _PoolFacts(facts, workers if self.found.processes else None, question, via)
+
+    def listener(self, target: Endpoint | None) -> Listener | None:
+        if target is None:
+            return None
+        entries = self.by_path.get(target.path, []) if target.path else self.listeners or []
+        return find_listener(target, entries, self.inodes)
 
     def managed(self, file: str) -> bool:
         """Whether the roles of this collection wrote a file: their marker is its first line."""
@@ -266,7 +294,7 @@ class _PoolReader:
             accepts_on = self.by_inode.get(procfs.listening_inode(workers[0].pid) or 0)
         if accepts_on is None:
             plain = endpoint(listen)
-            accepts_on = find_listener(plain, self.listeners or [], self.inodes) if plain else None
+            accepts_on = self.listener(plain)
         return find_held(
             pool.name, listen, self.master.unit, self.found.sockets, self.master.environment, accepts_on
         )
@@ -283,7 +311,9 @@ class _PoolReader:
     def question(
         self, pool: Pool, target: Endpoint | None, listener: Listener | None, held: Held | None
     ) -> tuple[Question | None, str, str]:
-        """(what to ask, or None with the state and reason why not, which listener is asked)."""
+        """(what to ask or None, the state and its reason unless it is asked, which listener is asked)."""
+        if self.found.processes is None:
+            return None, "unknown: a tree is not asked", ""
         path = pool.value("pm.status_path")
         if self.running is False and (held is not None or listener is None):
             # A connection to a socket that systemd holds would start the service.
@@ -300,7 +330,7 @@ class _PoolReader:
             if asked.kind == "unix":
                 asked = Endpoint("unix", path=self.master.host.real(asked.path or ""))
         try:
-            return Question(Address.parse(asked.nginx), path), "", via
+            return Question(Address.parse(asked.nginx), path), "unknown: it was not asked", via
         except ValueError as error:
             return None, f"unknown: {error}", via
 
@@ -337,45 +367,44 @@ def _listen(pool: Pool, target: Endpoint | None, held: Held | None) -> dict[str,
     }
 
 
-def _memory(workers: list[procfs.Worker] | None) -> dict[str, Any]:
-    """Sums over the workers, and the peak of the greatest; a size not known for one is not known for all."""
-    sizes = ("rss_bytes", "pss_bytes", "private_bytes", "shared_bytes")
-    facts: dict[str, Any] = {"worker_count": None if workers is None else len(workers)}
-    for size in sizes:
-        values = [getattr(worker.memory, size) for worker in workers or []]
-        facts[size] = None if workers is None or None in values else sum(values)
-    peaks = [worker.memory.private_peak_bytes for worker in workers or []]
-    known = [peak for peak in peaks if peak is not None]
-    facts["private_peak_bytes"] = max(known) if known and len(known) == len(peaks) else None
-    facts["workers"] = [
-        {
-            "pid": worker.pid,
-            **{size: getattr(worker.memory, size) for size in (*sizes, "private_peak_bytes")},
-            "age_seconds": worker.age_seconds,
-            "requests": None,
-            "state": None,
-        }
-        for worker in workers or []
-    ]
+def _memory(
+    workers: list[procfs.Worker] | None,
+    measured: dict[int, procfs.Memory],
+    told: dict[int, tuple[int | None, str | None]],
+) -> dict[str, Any]:
+    """Sums over the workers, and the peak of the greatest; a size not known for one is not known for all.
+
+    :param told: requests and state by pid, as the status page says.
+    """
+    if workers is None:
+        return {"worker_count": None, **dict.fromkeys(_SIZES), "workers": []}
+    listed: list[dict[str, Any]] = []
+    for worker in workers:
+        memory = measured[worker.pid]
+        requests, state = told.get(worker.pid, (None, None))
+        listed.append(
+            {
+                "pid": worker.pid,
+                "rss_bytes": memory.rss_bytes,
+                "pss_bytes": memory.pss_bytes,
+                "private_bytes": memory.private_bytes,
+                "shared_bytes": memory.shared_bytes,
+                "private_peak_bytes": memory.private_peak_bytes,
+                "age_seconds": worker.age_seconds,
+                "requests": requests,
+                "state": state,
+            }
+        )
+    facts: dict[str, Any] = {"worker_count": len(workers)}
+    for size in _SIZES:
+        values = [one[size] for one in listed]
+        facts[size] = None if None in values else sum(values)
+    if not workers or facts["private_peak_bytes"] is None:
+        facts["private_peak_bytes"] = None
+    else:
+        facts["private_peak_bytes"] = max(one["private_peak_bytes"] for one in listed)
+    facts["workers"] = listed
     return facts
-
-
-def _add_status(gathered: list[_PoolFacts], status: bool, timeout: float) -> None:
-    """Ask all pools that can be asked, at once, and put the answers into their facts."""
-    asked = [pool for pool in gathered if pool.question is not None] if status else []
-    for pool in gathered:
-        state, _sep, reason = pool.because.partition(": ")
-        pool.facts["status"] = {"state": state, "reason": reason}
-        if pool.question is not None:
-            pool.facts["status"] = {"state": "unknown", "reason": "it was not asked"}
-    answers = ask_all([pool.question for pool in asked if pool.question], timeout)
-    for pool, answer in zip(asked, answers):
-        pool.facts["status"] = judge(pool.facts, answer, pool.via, timeout)
-        processes = {process.get("pid"): process for process in answer.processes}
-        for worker in pool.facts["memory"]["workers"]:
-            process = processes.get(worker["pid"])
-            if process:
-                worker["requests"], worker["state"] = process.get("requests"), process.get("state")
 
 
 def judge(facts: dict[str, Any], answer: Answer, via: str, timeout: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ space before ``[`` makes a section an array.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Callable
@@ -43,13 +44,9 @@ _NAME_RULES = (
 )
 
 
-def _compile(*rules: tuple[str, str]) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((kind, re.compile(pattern)) for kind, pattern in rules)
-
-
 # By scanner state, in PHP's order: the longest match wins, then the first rule.
 _RULES = {
-    "initial": _compile(
+    "initial": (
         ("section", r"\["),
         ("offset", rf"{_LABEL}\[[ \t]*"),
         *_BOOLEANS,
@@ -59,7 +56,7 @@ _RULES = {
         ("end", rf"[ \t]*{_NEWLINE}"),
         ("end", _COMMENT),
     ),
-    "value": _compile(
+    "value": (
         ("raw", r"'[^']+'"),
         ("variable", r"\$\{"),
         *_BOOLEANS,
@@ -72,15 +69,16 @@ _RULES = {
         ("string", r"[ \t]+"),
         ("end", _COMMENT),
     ),
-    "section": _compile(("]", rf"\][ \t]*{_NEWLINE}?"), *_NAME_RULES),
-    "offset": _compile(("]", r"[ \t]*\]"), *_NAME_RULES),
+    "section": (("]", rf"\][ \t]*{_NEWLINE}?"), *_NAME_RULES),
+    "offset": (("]", r"[ \t]*\]"), *_NAME_RULES),
 }
 _VARIABLE = re.compile(rf"({_LABEL})\}}")
 _IGNORED = re.compile(r"[ \t]*(?:;.*)?\r?\Z")
 # Most lines: a known kind of name, then one word that no rule of PHP changes.
 _PLAIN = re.compile(
-    r"[ \t]*([a-z][a-z_.]*)(?:\[([A-Za-z0-9_.]*[a-z0-9.])\])?[ \t]*=[ \t]*([A-Za-z0-9_./:%+@,\\-]*[0-9./])[ \t]*\r?\Z"
+    r"[ \t]*([a-z][a-z_.]*)(?:\[([A-Za-z0-9_.]*[a-z0-9.])\])?[ \t]*=[ \t]*([A-Za-z0-9_./:%+@,\\-]*[0-9./a-z])[ \t]*\r?\Z"
 )
+_PLAIN_SECTION = re.compile(r"\[([A-Za-z0-9_.-]*[a-z][A-Za-z0-9_.-]*)\][ \t]*\r?\Z")
 _QUOTE_CLOSE = re.compile(r'"[ \t]*')
 _ESCAPED = re.compile(r"\\([\\\"])")
 
@@ -108,6 +106,15 @@ _WORD_CONSTANTS = {
     "DIRECTORY_SEPARATOR": "/",
     "PATH_SEPARATOR": ":",
 }
+
+
+# Words that end like a plain one and are not: booleans, and the constants in small letters.
+_SPECIAL_WORDS = frozenset({"true", "on", "yes", "false", "off", "none", "no", "null"})
+
+
+@functools.cache
+def _rules(state: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((kind, re.compile(pattern)) for kind, pattern in _RULES[state])
 
 
 class IniSyntaxError(ValueError):
@@ -164,8 +171,11 @@ def parse_line(
     """
     if _IGNORED.match(line):
         return []
+    section = _PLAIN_SECTION.match(line)
+    if section and section.group(1).lower() not in _SPECIAL_WORDS:
+        return [Statement("section", section.group(1))]
     plain = _PLAIN.match(line)
-    if plain:
+    if plain and plain.group(3).lower() not in _SPECIAL_WORDS:
         name, key, value = plain.groups()
         if key is None:
             return [Statement("entry", name, "", value)]
@@ -205,7 +215,7 @@ class _LineParser:
                 return "end", ""
             return "eof", ""
         best, kind = "", ""
-        for candidate, rule in _RULES[self.state]:
+        for candidate, rule in _rules(self.state):
             match = rule.match(self.text, self.position)
             if match and len(match.group()) > len(best):
                 best, kind = match.group(), candidate

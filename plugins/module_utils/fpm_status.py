@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import queue
 import re
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +20,11 @@ from ansible_collections.webops.php_stack.plugins.module_utils.fastcgi import (
     status_params,
 )
 
-# A saturated pool costs a thread its whole timeout; threads that wait cost next to nothing.
-_MOST_AT_ONCE = 64
+# A pool that answers does so in a millisecond: a few threads are faster than many. One that is saturated
+# keeps its thread for the whole timeout: as long as nothing happens for a moment, more threads are started.
+_FIRST, _MORE, _MOST = 4, 32, 512
+_MOMENT_SECONDS = 0.02
+_NOT_WORD = re.compile(r"\W+")
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,15 @@ class Answer:
 
     :param kind: ``ok``, a kind of FastcgiError, or ``other`` for an answer that is no status page.
     :param fields: the page's fields in snake_case, without the processes.
+    :param processes: those that have a request in hand, the one for this page left out; also in snake_case.
+    :param workers: (requests so far, state) of every process, by its pid.
     """
 
     kind: str
     reason: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     processes: list[dict[str, Any]] = field(default_factory=list)
+    workers: dict[int, tuple[int | None, str | None]] = field(default_factory=dict)
 
 
 def ask_all(questions: list[Question], timeout: float) -> list[Answer]:
@@ -52,10 +60,34 @@ def ask_all(questions: list[Question], timeout: float) -> list[Answer]:
 
     :param timeout: seconds for one pool, to connect and again to answer.
     """
-    if not questions:
-        return []
-    with ThreadPoolExecutor(min(len(questions), _MOST_AT_ONCE)) as threads:
-        return list(threads.map(lambda question: ask(question, timeout), questions))
+    numbers = itertools.count()
+    done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+
+    def work() -> None:
+        for number in numbers:
+            if number >= len(questions):
+                return
+            try:
+                done.put((number, ask(questions[number], timeout)))
+            except Exception as error:
+                done.put((number, error))
+
+    answers: dict[int, Answer] = {}
+    threads = 0
+    wanted = _FIRST
+    while len(answers) < len(questions):
+        while threads < min(wanted, len(questions), _MOST):
+            threading.Thread(target=work, daemon=True).start()
+            threads += 1
+        try:
+            number, answer = done.get(timeout=_MOMENT_SECONDS)
+        except queue.Empty:
+            wanted += _MORE
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        answers[number] = answer
+    return [answers[number] for number in range(len(questions))]
 
 
 def ask(question: Question, timeout: float) -> Answer:
@@ -77,23 +109,30 @@ def _ask(question: Question, query: str, timeout: float) -> Answer:
         words = f"the pool answered {response.status} for {question.path}"
         stderr = response.stderr.decode("utf-8", "replace").strip()
         return Answer("other", f"{words} ({stderr})" if stderr else words)
-    return parse_page(response.body)
+    return parse_page(response.body, question.path)
 
 
-def parse_page(body: bytes) -> Answer:
-    """Read a status page in JSON; an unreadable one gives kind ``other`` and no reason."""
+def parse_page(body: bytes, path: str) -> Answer:
+    """Read a status page in JSON; an unreadable one gives kind ``other`` and no reason.
+
+    :param path: of the page itself.
+    """
     try:
         page = json.loads(body.decode("utf-8", "replace"), strict=False)
     except ValueError:
         return Answer("other")
     if not isinstance(page, dict) or "process manager" not in page:
         return Answer("other", "the answer is JSON, but not FPM's status page")
-    processes = [_snake(process) for process in page.pop("processes", [])]
-    for process in processes:
+    listed = page.pop("processes", [])
+    workers = {process.get("pid"): (process.get("requests"), process.get("state")) for process in listed}
+    processes = []
+    for process in listed:
         # Query strings carry tokens; facts are printed, cached and logged.
-        process["request_uri"] = process.get("request_uri", "").partition("?")[0]
-    return Answer("ok", "", _snake(page), processes)
+        uri = process.get("request uri", "").partition("?")[0]
+        if process.get("state") != "Idle" and uri != path:
+            processes.append({**_snake(process), "request_uri": uri})
+    return Answer("ok", "", _snake(page), processes, workers)
 
 
 def _snake(page: dict[str, Any]) -> dict[str, Any]:
-    return {re.sub(r"\W+", "_", name): value for name, value in page.items()}
+    return {_NOT_WORD.sub("_", name): value for name, value in page.items()}

@@ -49,6 +49,13 @@ options:
     type: list
     elements: str
     default: []
+  defaults:
+    description:
+      - Whether to return, beside the directives that the files set, also those that hold without being set.
+      - They are left out of RV(ansible_facts.fpm_pools[].directives) and RV(ansible_facts.fpm_masters[].globals)
+        by default, because on a host with many pools they are most of the answer.
+    type: bool
+    default: false
 notes:
   - Run it as root (C(become)). Other users cannot see the private and proportional memory of the workers, nor connect
     to most sockets; what cannot be seen is returned as V(none).
@@ -195,9 +202,10 @@ ansible_facts:
           sample: /run/php/www-status.sock
         directives:
           description:
-            - Every directive that this PHP knows, and what the files say besides, by its name.
+            - Every directive that the files set, by its name; with O(defaults=true) every directive that this PHP knows.
             - C(value) has the type of the directive, times in seconds; V(none) is PHP-FPM's C(undefined).
-              C(file) and C(line) say what set it; both are V(none) where C(default) is true.
+              C(file) and C(line) say what set it. With O(defaults=true), C(default) is true and both are V(none)
+              for what no file sets.
             - C(unresolved) is there only where the value depends on a variable of the master that is not known.
           type: dict
           sample:
@@ -206,11 +214,11 @@ ansible_facts:
               file: /etc/php/8.2/fpm/pool.d/www.conf
               line: 41
               value: /run/php/php8.2-fpm.sock
-            pm.max_requests:
-              default: true
-              file: null
-              line: null
-              value: 0
+            pm.max_children:
+              default: false
+              file: /etc/php/8.2/fpm/pool.d/www.conf
+              line: 124
+              value: 5
         unit:
           description: The systemd service, V(none) where there is none.
           type: str
@@ -254,7 +262,8 @@ ansible_facts:
             - C(state) is one of V(ok), V(saturated), V(unreachable), V(not_running), V(not_configured) (there is no
               C(pm.status_path)) or V(unknown), and C(reason) says why.
             - If the pool answered, the fields of its status page come too, with C(_) for blanks and hyphens.
-              Query strings are left out of C(request_uri).
+              Of the processes, those that have a request in hand are listed, without the one that answered this
+              question. Query strings are left out of C(request_uri).
           type: dict
           sample:
             accepted_conn: 2
@@ -399,7 +408,7 @@ def collect(module):
         raise StackError(
             f"timeout={options['timeout']:g} leaves a pool no time to answer: give more than 0 seconds."
         )
-    facts = gather(host, options["status"], options["timeout"], options["pools"])
+    facts = gather(host, options["status"], options["timeout"], options["pools"], options["defaults"])
     return {"changed": False, "ansible_facts": facts, "summary": summary(facts)}
 
 
@@ -410,6 +419,7 @@ def main():
             "status": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 2.0},
             "pools": {"type": "list", "elements": "str", "default": []},
+            "defaults": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -80,6 +80,20 @@ def test_a_pool_of_a_tree(tmp_path: Path) -> None:
     assert directives["pm.max_requests"] == {"value": 0, "file": None, "line": None, "default": True}
 
 
+def test_only_what_the_files_set(tmp_path: Path) -> None:
+    facts = read(tmp_path, defaults=False)
+    (pool,), (master,) = facts["fpm_pools"], facts["fpm_masters"]
+    assert list(pool["directives"]) == [
+        "user", "listen", "listen.acl_users", "listen.owner", "listen.allowed_clients", "pm", "pm.max_children",
+        "pm.status_path", "request_terminate_timeout", "php_admin_value[memory_limit]",
+    ]  # fmt: skip
+    assert list(master["globals"]) == ["pid", "error_log"]
+    assert not any(
+        setting["default"] for setting in [*pool["directives"].values(), *master["globals"].values()]
+    )
+    assert master["process_control_timeout"] == 0
+
+
 def test_a_master_of_a_tree(tmp_path: Path) -> None:
     (master,) = read(tmp_path)["fpm_masters"]
     assert master["globals"]["error_log"] == {

@@ -41,18 +41,28 @@ PAGES = {
 
 @pytest.mark.parametrize("version", PAGES)
 def test_a_page_of_each_version(version: str) -> None:
-    answer = parse_page(PAGES[version].encode())
+    answer = parse_page(PAGES[version].encode(), "/status")
     assert (answer.kind, answer.reason) == ("ok", "")
     assert answer.fields["active_processes"] == 1
     assert answer.fields["max_children_reached"] == 0
     assert answer.fields.get("memory_peak") == (2097152 if version == "8.4" else None)
+    assert (answer.processes, answer.workers) == ([], {2446: (1, "Running")})
+
+
+def test_the_processes_that_have_a_request_in_hand() -> None:
+    busy = RUNNING.replace("2446", "7") % "/shop.php?token=secret"
+    idle = RUNNING.replace("2446", "8").replace("Running", "Idle") % "/old.php"
+    page = HEAD + f', "processes":[{RUNNING % "/status?json&full"},{busy},{idle}]}}'
+    answer = parse_page(page.encode(), "/status")
     (process,) = answer.processes
     # What stands behind the question mark may be a secret.
-    assert (process["pid"], process["state"], process["request_uri"]) == (2446, "Running", "/status")
+    assert (process["pid"], process["state"], process["request_uri"]) == (7, "Running", "/shop.php")
+    assert process["request_duration"] == 233
+    assert answer.workers == {2446: (1, "Running"), 7: (1, "Running"), 8: (1, "Idle")}
 
 
 def test_a_short_page_has_no_processes() -> None:
-    answer = parse_page((HEAD + "}").encode())
+    answer = parse_page((HEAD + "}").encode(), "/status")
     assert (answer.kind, answer.processes, answer.fields["pool"]) == ("ok", [], "www")
 
 
@@ -68,11 +78,13 @@ def test_a_short_page_has_no_processes() -> None:
     ],
 )
 def test_what_is_no_status_page(body: bytes, reason: str) -> None:
-    assert parse_page(body) == Answer("other", reason)
+    assert parse_page(body, "/status") == Answer("other", reason)
 
 
 def test_control_characters_and_odd_bytes_do_not_spoil_a_page() -> None:
-    answer = parse_page((PAGES["7.4"].replace("/status?", "/\x01\x1f?")).encode().replace(b"www", b"w\xff"))
+    answer = parse_page(
+        (PAGES["7.4"].replace("/status?", "/\x01\x1f?")).encode().replace(b"www", b"w\xff"), "/status"
+    )
     assert (answer.kind, answer.fields["pool"]) == ("ok", "w\ufffd")
 
 
@@ -95,6 +107,18 @@ def test_many_silent_pools_cost_one_timeout(silent: list[Question]) -> None:
     answers = ask_all(silent, 0.5)
     assert {answer.kind for answer in answers} == {"silent"}
     assert time.monotonic() - start < 2.5
+
+
+def test_an_answer_comes_with_its_question(tmp_path: Path) -> None:
+    questions = [Question(Address.parse(f"unix:{tmp_path}/{number}.sock"), "/") for number in range(300)]
+    answers = ask_all(questions, 0.5)
+    assert all(f"/{number}.sock" in answer.reason for number, answer in enumerate(answers))
+    assert len(answers) == 300
+
+
+def test_a_mistake_of_ours_is_not_swallowed() -> None:
+    with pytest.raises(AttributeError):
+        ask_all([Question(None, "/status")], 0.5)  # type: ignore[arg-type]
 
 
 def test_a_missing_socket_is_said(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,9 @@ class Proc:
     def read(self) -> procfs.Processes:
         return procfs.read(str(self.top))
 
+    def memory(self) -> dict[int, Memory]:
+        return self.read().memory.result()
+
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Proc:
@@ -98,20 +102,19 @@ def test_a_master_and_its_workers(proc: Proc) -> None:
 
 def test_the_memory_of_a_worker(proc: Proc) -> None:
     proc.worker(52, 45, hwm=26708)
-    (worker,) = proc.read().workers
     shared = (2072 + 4016) * 1024
-    assert worker.memory == Memory(6228 * 1024, 1481 * 1024, 140 * 1024, shared, 26708 * 1024 - shared)
+    assert proc.memory()[52] == Memory(6228 * 1024, 1481 * 1024, 140 * 1024, shared, 26708 * 1024 - shared)
 
 
 def test_the_peak_is_at_least_what_is_private_now(proc: Proc) -> None:
     proc.worker(52, 45, hwm=1)
-    assert proc.read().workers[0].memory.private_peak_bytes == 140 * 1024
+    assert proc.memory()[52].private_peak_bytes == 140 * 1024
 
 
 @pytest.mark.parametrize("rollup", ["", "41de9000-7fff6e066000 ---p 00000000 00:00 0 [rollup]\n"])
 def test_memory_that_the_kernel_hides_is_unknown(proc: Proc, rollup: str) -> None:
     proc.worker(52, 45, rollup=rollup)
-    assert proc.read().workers[0].memory == Memory(1530 * os.sysconf("SC_PAGE_SIZE"))
+    assert proc.memory()[52] == Memory(1530 * os.sysconf("SC_PAGE_SIZE"))
 
 
 def test_a_worker_whose_files_are_gone_is_left_out(proc: Proc) -> None:
@@ -119,8 +122,52 @@ def test_a_worker_whose_files_are_gone_is_left_out(proc: Proc) -> None:
     (proc.worker(53, 45) / "smaps_rollup").unlink()
     proc.add(54, "php-fpm: pool www")
     (proc.top / "54/cmdline").unlink()
-    found = proc.read().workers
-    assert [(worker.pid, worker.memory.pss_bytes) for worker in found] == [(53, None)]
+    assert {pid: memory.pss_bytes for pid, memory in proc.memory().items()} == {53: None}
+
+
+def many(proc: Proc) -> list[int]:
+    """As many workers as are measured by processes of their own, each of another size; -> their sizes."""
+    for number in range(200):
+        rollup = ROLLUP.replace("1481", str(1000 + number))
+        proc.worker(1000 + number, 45, rollup="" if number == 7 else rollup)
+    return [1000 + number for number in range(200)]
+
+
+def test_many_workers_are_measured_beside_us(proc: Proc) -> None:
+    sizes = many(proc)
+    measured = proc.memory()
+    assert sorted(measured) == sizes
+    assert measured.pop(1007) == Memory(1530 * os.sysconf("SC_PAGE_SIZE"))
+    assert all(memory.pss_bytes == pid * 1024 for pid, memory in measured.items())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_a_killed_reader_did_not_write_is_measured_by_us(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = many(proc)
+    ours = os.getpid()
+    measure = procfs._memory
+
+    def die_on_the_way(base: str, resident: int) -> Memory:
+        if base.endswith("1100") and os.getpid() != ours:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return measure(base, resident)
+
+    monkeypatch.setattr(procfs, "_memory", die_on_the_way)
+    measured = proc.memory()
+    assert sorted(measured) == sizes
+    assert measured[1198].pss_bytes == 1198 * 1024
+
+
+def test_where_no_process_is_to_be_had_we_measure_alone(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    sizes = many(proc)
+    monkeypatch.setattr(os, "fork", refuse)
+    assert sorted(proc.memory()) == sizes
 
 
 @pytest.mark.parametrize(
