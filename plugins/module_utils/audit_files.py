@@ -18,7 +18,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot im
     TextLine,
     User,
 )
-from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
+from ansible_collections.webops.php_stack.plugins.module_utils.host import MAX_TEXT_BYTES, Host
 
 # FPM's own php.ini per layout: {v} is 8.2, {d} is 82. Files of the folder beside it come after it.
 _PHP_INI = (
@@ -67,7 +67,7 @@ _MARKERS = re.compile(
 )
 
 
-def _text(host: Host, path: str, limit: int = -1) -> str | None:
+def _text(host: Host, path: str, limit: int = MAX_TEXT_BYTES) -> str | None:
     try:
         return host.read_bytes(path, limit).decode("utf-8", "replace")
     except OSError:

@@ -22,6 +22,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.fpm_layouts impor
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 
 _PHP_FPM = re.compile(r"(?:.*/)?php[0-9.-]*-?fpm[0-9.]*\Z|(?:.*/)?php-fpm[0-9.]*\Z")
+_BINARY_LIMIT = 128 << 20
 _BUILT_IN_VERSION = re.compile(rb"PHP/([0-9]+)\.([0-9]+)\.[0-9]+")
 
 
@@ -194,7 +195,7 @@ def _binary_version(host: Host, binary: str | None) -> Version | None:
     if named or binary is None:
         return named
     try:
-        match = _BUILT_IN_VERSION.search(host.read_bytes(binary))
+        match = _BUILT_IN_VERSION.search(host.read_bytes(binary, _BINARY_LIMIT))
     except OSError:
         return None
     return (int(match.group(1)), int(match.group(2))) if match else None

@@ -11,12 +11,24 @@ chroot, and no command is ever run.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
+import io
 import os
 import stat
 import subprocess
 from dataclasses import dataclass
 
+# No configuration and no file of /proc is nearly as large; a log that an include matches may be.
+MAX_TEXT_BYTES = 64 << 20
+_PIECE = 1 << 16
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NULL_DEVICE = os.makedev(1, 3)
 # The kernel's own limit on nested links (man 7 path_resolution).
 _MAX_LINKS = 40
 
@@ -34,6 +46,21 @@ class CommandResult:
     stdout: str
     stderr: str
     error: str = ""
+
+
+def _refuse_special(status: os.stat_result, path: str) -> None:
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind and status.st_rdev != _NULL_DEVICE:
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", path)
+
+
+def _read(handle: io.FileIO, limit: int) -> bytes:
+    """Up to ``limit`` bytes, all of them for -1; files of /proc come in pieces."""
+    parts: list[bytes] = []
+    while limit and (part := handle.read(_PIECE if limit < 0 else min(limit, _PIECE))):
+        parts.append(part)
+        limit -= len(part) if limit > 0 else 0
+    return b"".join(parts)
 
 
 class Host:
@@ -72,17 +99,44 @@ class Host:
             todo = [piece for piece in target.split("/") if piece not in ("", ".")] + todo
         return os.path.join(self.root, *done)
 
+    def open(self, path: str) -> io.FileIO:
+        """A regular file, or /dev/null, for reading, without a buffer.
+
+        What a glob or a link leads to may be anything: a pipe would never end, and to open a device
+        may set it in motion. Neither is touched.
+
+        :raises OSError: as open() does; EINVAL with words for what is no file.
+        """
+        real = self.real(path)
+        _refuse_special(os.stat(real), path)
+        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # It may have been replaced meanwhile.
+            _refuse_special(os.fstat(descriptor), path)
+            return io.FileIO(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+
     def read_bytes(self, path: str, limit: int = -1) -> bytes:
         """The content of a file, at most ``limit`` bytes of it.
 
         :raises OSError: as open() does.
         """
-        with open(self.real(path), "rb") as handle:
-            return handle.read(limit)
+        with self.open(path) as handle:
+            return _read(handle, limit)
 
-    def read_text(self, path: str) -> str:
-        """The content as text; bytes that are not UTF-8 survive as surrogates."""
-        return self.read_bytes(path).decode("utf-8", "surrogateescape")
+    def read_text(self, path: str, errors: str = "surrogateescape") -> str:
+        """The content as text; bytes that are not UTF-8 survive as surrogates, or as ``errors`` says.
+
+        :raises OSError: as open() does; EFBIG above MAX_TEXT_BYTES.
+        """
+        with self.open(path) as handle:
+            is_small = os.fstat(handle.fileno()).st_size <= MAX_TEXT_BYTES
+            content = _read(handle, MAX_TEXT_BYTES + 1) if is_small else b""
+        if not is_small or len(content) > MAX_TEXT_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {MAX_TEXT_BYTES >> 20} MiB", path)
+        return content.decode("utf-8", errors)
 
     def exists(self, path: str) -> bool:
         return os.path.exists(self.real(path))

@@ -106,7 +106,7 @@ class LogFile:
     def __init__(self, host: Host, path: str) -> None:
         self.path = path
         self._real = host.real(path)
-        with open(self._real, "rb") as handle:
+        with host.open(path) as handle:
             head = handle.read(6)
             status = os.fstat(handle.fileno())
         self.size = status.st_size

@@ -87,7 +87,7 @@ class HostReader:
         return path[len(self.top) :] if self.top and path.startswith(f"{self.top}/") else None
 
     def read(self, path: str) -> str:
-        return self.host.read_bytes(self._inside(path) or path).decode("utf-8", "replace")
+        return self.host.read_text(self._inside(path) or path, "replace")
 
     def glob(self, pattern: str) -> list[str]:
         inside = self._inside(pattern)

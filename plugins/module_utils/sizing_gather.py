@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -99,13 +100,13 @@ def read_log(host: Host, path: str, duration: float | None) -> LogDemand | None:
     :raises StackError: when it cannot be read.
     """
     try:
-        return from_log(_tail(host.real(path)), duration)
+        return from_log(_tail(host, path), duration)
     except OSError as error:
         raise StackError(f"The access log {path} cannot be read: {error.strerror}.") from error
 
 
-def _tail(path: str) -> Iterator[str]:
-    with open(path, "rb") as handle:
+def _tail(host: Host, path: str) -> Iterator[str]:
+    with io.BufferedReader(host.open(path)) as handle:
         start = max(0, handle.seek(0, os.SEEK_END) - _LOG_TAIL)
         handle.seek(start)
         if start:
