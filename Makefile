@@ -45,6 +45,13 @@ bench-faults: setup ## count what faults cost three stacks; write docs/faults.md
 	@tests/lab/images.sh twin
 	tests/bench/bench_faults.py
 
+bench-diagnose: setup ## break a lab host in 42 ways, see whether diagnose.yml names each; write docs/diagnose.md
+	@tests/lab/images.sh stack
+	.venv/bin/python tests/bench/bench_diagnose.py
+
+bench-logs: setup ## time gateway_log_info on 2 GB of logs against grep
+	@.venv/bin/python tests/bench/bench_logs.py
+
 docs: link ## write the README's tables from the roles' argument_specs
 	@tests/docs.py
 
@@ -60,4 +67,4 @@ clean: ## remove the lab's containers and images, the caches and .venv
 	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup link lab demo test bench-modules bench-faults docs build clean
+.PHONY: help setup link lab demo test bench-modules bench-faults bench-diagnose bench-logs docs build clean

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.webops.php_stack.plugins.module_utils import (
     audit_gather,
     audit_junit,
+    audit_ladder,
     audit_probe,
     audit_rules_capacity,
     audit_rules_connections,
@@ -93,6 +94,7 @@ def run(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
         "counts": audit.counts(),
         "causes": snapshot.logs["causes"] if snapshot.logs else [],
         "timeline": snapshot.logs["timeline"] if snapshot.logs else None,
+        "timeouts": audit_ladder.timeouts(snapshot),
         "probes": [probe.plain() for probe in probes],
         "limits": limits,
         "line": audit_text.render_line(audit, verdict),

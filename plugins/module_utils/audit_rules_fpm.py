@@ -201,8 +201,9 @@ def end_of_life(snapshot: Snapshot) -> Iterator[Outcome]:
 @_BOOK.rule("F06", "high", "OPcache is full, or serves old code after a deployment", "php_fatal")
 def opcache(snapshot: Snapshot) -> Iterator[Outcome]:
     for pool in snapshot.pools:
-        enabled, _place = php_value(snapshot, pool, "opcache.enable")
+        enabled, place = php_value(snapshot, pool, "opcache.enable")
         if enabled is not None and enabled.lower() in ("0", "off", "no", "false", ""):
+            yield good(pool_title(pool), "OPcache is off: it holds no code that could be old", place)
             continue
         checks, place = php_value(snapshot, pool, "opcache.validate_timestamps")
         if checks is None or checks.lower() not in ("0", "off", "no", "false", ""):
@@ -232,10 +233,11 @@ def opcache(snapshot: Snapshot) -> Iterator[Outcome]:
 @_BOOK.rule("F07", "high", "A control panel's pool file was edited by another tool", "path_mismatch")
 def panel_files(snapshot: Snapshot) -> Iterator[Outcome]:
     for pool in snapshot.pools:
+        place = Evidence(f"[{pool['name']}]", pool["file"], pool["line"])
         if not pool["panel"]:
+            yield good(pool_title(pool), "no control panel owns its file", place)
             continue
         head = snapshot.pool_heads.get(pool["file"], "")
-        place = Evidence(f"[{pool['name']}]", pool["file"], pool["line"])
         master = next((one for one in snapshot.masters if one["config_file"] == pool["master"]), {})
         if head:
             yield bad(

@@ -16,6 +16,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings im
     good,
     unknown,
 )
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_ladder import execution_time
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Service, Snapshot
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import (
     at,
@@ -25,7 +26,6 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import
     log_cause,
     log_evidence,
     marks,
-    php_value,
     place_of_setting,
     pool_title,
     site,
@@ -34,10 +34,6 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import
 _BOOK = RuleBook()
 RULES = _BOOK.rules
 _RESTARTS = ("on-failure", "always", "on-abnormal")
-
-
-def _seconds(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().lstrip("-").isdigit() else None
 
 
 @_BOOK.rule(
@@ -51,8 +47,7 @@ def ladder(snapshot: Snapshot) -> Iterator[Outcome]:
         subject = f"{site(location)} -> pool {pool['name']}"
         read = location["settings"]["fastcgi_read_timeout"]
         terminate = pool["request_terminate_timeout"]
-        text, ini = php_value(snapshot, pool, "max_execution_time")
-        limit = _seconds(text)
+        limit, ini = execution_time(snapshot, pool)
         shown = (
             ini,
             *([place_of_setting(pool, "request_terminate_timeout")] if terminate else []),
@@ -80,10 +75,10 @@ def ladder(snapshot: Snapshot) -> Iterator[Outcome]:
                 fix=f"php_admin_value[max_execution_time] = {want}\nrequest_terminate_timeout = {want}s\n"
                 f"# nginx:\nfastcgi_read_timeout {want + 5}s;",
             )
-        elif limit is None and text is None:
-            yield unknown(subject, "max_execution_time is not known: no php.ini was read", *shown)
         elif limit is None:
-            yield unknown(subject, f"max_execution_time = {text} is no number of seconds", *shown)
+            yield unknown(
+                subject, ini.text if not ini.file else f"{ini.text} is no number of seconds", *shown
+            )
         else:
             yield good(
                 subject, f"{limit or 'no limit'} <= {terminate or 'no limit'} < {read['value']:g}", *shown

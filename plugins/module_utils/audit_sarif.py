@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import (
     EXCLUDED,
@@ -76,8 +77,13 @@ def _result(finding: Finding, number: int) -> dict[str, Any]:
 
 def _location(item: Evidence) -> dict[str, Any]:
     physical: dict[str, Any] = {
-        "artifactLocation": {"uri": (item.file or "").lstrip("/"), "uriBaseId": "%SRCROOT%"}
+        "artifactLocation": {"uri": _reference(item.file or ""), "uriBaseId": "%SRCROOT%"}
     }
     if item.line:
         physical["region"] = {"startLine": item.line}
     return {"physicalLocation": physical, "message": {"text": item.text or "here"}}
+
+
+def _reference(path: str) -> str:
+    """A path as a URI reference, relative to the root."""
+    return quote(path.lstrip("/"), safe="/", errors="replace")

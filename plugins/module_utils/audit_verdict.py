@@ -23,6 +23,13 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import
 _CLIENT_ANSWERS = ("400", "403", "404")
 # Rules that make a failure worse, or that only repeat the logs: they never are the headline of a cause.
 _NEVER_FIRST = ("C08", "C09", "F03", "N03", "T02")
+# A rule that can lead to a cause, but only where the logs show how; then the cause is another one.
+_HINTS = (("T04", "upstream_reset"),)
+# What an upstream does to a connection: who it is matters.
+_BY_UPSTREAM = (
+    "upstream_reset", "premature_close", "response_truncated", "fastcgi_protocol_error", "send_timeout",
+    "connect_timeout", "read_timeout",
+)  # fmt: skip
 # Known by nearness in time alone: a fault that is still there explains the same failures better.
 _BY_TIME = ("restart_cut_requests",)
 _TELLING = re.compile(r"ERROR|ALERT|WARNING|emerg|exited|oom|Out of memory", re.IGNORECASE)
@@ -103,9 +110,13 @@ def _entries(
         key=lambda pair: pair[0],
     )
     used.update(id(one) for _score, one in scored)
-    strong = [(score, one) for score, one in scored if one.id not in _NEVER_FIRST]
+    strong = [
+        (score, one)
+        for score, one in scored
+        if one.id not in _NEVER_FIRST and (one.id, cause["id"]) not in _HINTS
+    ]
     if not strong:
-        return [_of_cause(cause, [one for _score, one in scored])]
+        return [_of_cause(cause, [one for _score, one in scored], _strangers(snapshot, cause))]
     best = strong[0]
     # A rule may have failed for several sites, each with its own place to mend.
     chosen = [one for score, one in strong if one.id == best[1].id and score[0] == best[0][0]]
@@ -122,6 +133,20 @@ def _names(snapshot: Snapshot, cause: dict[str, Any]) -> set[str]:
         for known in {address, *(one for one in snapshot.targets if snapshot.targets[one].real == address)}:
             names |= {f"pool {pool['name']}" for pool in pools_at(snapshot, known)}
     return names
+
+
+def _strangers(snapshot: Snapshot, cause: dict[str, Any]) -> str:
+    """Which programs that are no PHP-FPM listen where the failed requests went; empty where none is known to."""
+    if cause["id"] not in _BY_UPSTREAM:
+        return ""
+    found = []
+    for upstream in cause["upstreams"]:
+        address = upstream["name"].split("://")[-1].rstrip(":")
+        target = snapshot.targets.get(address)
+        holders = [one for one in (target.holders if target else None) or () if "php-fpm" not in one.name]
+        if holders and not pools_at(snapshot, address):
+            found.append(f"no pool listens on {address}, but {holders[0].name} (pid {holders[0].pid}) does")
+    return "; ".join(found[:2])
 
 
 def _relevance(finding: Finding, cause: dict[str, Any], names: set[str]) -> tuple[int, int, int] | None:
@@ -167,7 +192,7 @@ def _too(others: list[Finding]) -> tuple[str, ...]:
     return tuple(f"{one.id} too: {one.subject}: {one.found}" for one in others)
 
 
-def _of_cause(cause: dict[str, Any], others: list[Finding]) -> Verdict:
+def _of_cause(cause: dict[str, Any], others: list[Finding], strangers: str) -> Verdict:
     """What the logs alone say; ``others`` are findings that belong to it without being its reason."""
     sites = [one["name"] for one in cause["sites"]]
     words = cause["summary"]
@@ -175,6 +200,8 @@ def _of_cause(cause: dict[str, Any], others: list[Finding]) -> Verdict:
     telling = [text for text in texts if _TELLING.search(text)] or texts
     if telling:
         words += f" ({telling[0]})"
+    if strangers:
+        words += f"; {strangers}"
     return Verdict(
         f"{_answer(cause, sites)}: {words}",
         cause["id"],

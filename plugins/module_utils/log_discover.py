@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.webops.php_stack.plugins.module_utils import fpm_facts
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
-from ansible_collections.webops.php_stack.plugins.module_utils.log_evidence import address
+from ansible_collections.webops.php_stack.plugins.module_utils.log_evidence import ANY_HOST, address
 from ansible_collections.webops.php_stack.plugins.module_utils.nginx_config import Directive
 from ansible_collections.webops.php_stack.plugins.module_utils.nginx_tree import Tree, load
 
@@ -55,9 +55,13 @@ def discover(host: Host) -> Found:
         if path.startswith("/") and not path.startswith(_NO_FILE) and path not in found.fpm_log:
             found.fpm_log.append(path)
     for pool in facts["fpm_pools"]:
-        where = address(str(pool["listen"].get("address") or ""))
+        listen = pool["listen"]
+        where = address(str(listen.get("address") or ""))
         if where:
             found.listeners[where] = (str(pool["name"]), str(pool.get("version") or ""))
+        # Such a pool answers on the machine's other addresses too, such as a container's.
+        if listen.get("kind") == "tcp" and str(listen["raw"]).rpartition(":")[0] in ANY_HOST:
+            found.listeners[f"*:{listen['port']}"] = found.listeners[where]
     _links(host, found)
     return found
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ _RESTART = 120
 SATURATION = 65
 # How long before a timeout FPM may have logged that very request as slow.
 SLOW = 300
+
+# Hosts of a listener that are every address of the machine, and what is one address.
+ANY_HOST = ("", "*", "0.0.0.0", "[::]")
+_LITERAL = re.compile(r"\[[0-9a-fA-F:.]+\]|\d+\.\d+\.\d+\.\d+")
 
 _WHOLE_MINUTE = frozenset(range(60))
 
@@ -137,7 +142,7 @@ def _outages(items: list[Evidence]) -> list[Outage]:
 def _story(story: list[Evidence], instance: str) -> list[Outage]:
     done: list[Outage] = []
     now: Outage | None = None
-    up = False
+    up = vague = False
     for item in story:
         when = item.when or 0.0
         if item.kind == "start":
@@ -154,14 +159,16 @@ def _story(story: list[Evidence], instance: str) -> list[Outage]:
         elif item.kind == "reload_refused":
             now, up = None, True
         elif item.kind in ("stop", "master_died") or not up:
-            now = now or Outage(when, instance)
+            if now is None:
+                now, vague = Outage(when, instance), False
             now.evidence.append(item)
             if item.kind in _START_FAILURES or item.kind in ("start_limit_hit", "init_failed", "oom_unit"):
                 root = {"init_failed": "config_invalid", "oom_unit": "worker_oom"}.get(item.kind, item.kind)
                 # The first reason stands: a failed start leads to the start limit, never the reverse;
-                # but FPM's closing "initialization failed" yields to what it names.
-                if not now.root or (item.kind in _START_FAILURES and now.root == "start_limit_hit"):
-                    now.root = root
+                # but that it failed, which systemd may have noted first, yields to what FPM names.
+                named = item.kind in _START_FAILURES
+                if not now.root or (named and (vague or now.root == "start_limit_hit")):
+                    now.root, vague = root, item.kind == "init_failed"
             up = False
         elif item.kind in ("start_limit_hit", "oom_unit"):
             now = Outage(when, instance, "worker_oom" if item.kind == "oom_unit" else item.kind, None, [item])
@@ -268,12 +275,19 @@ def _partner(item: Evidence, reasons: list[Evidence], used: set[int]) -> Evidenc
 class Affinity:
     """Whether evidence can concern an upstream of nginx.
 
-    :param listeners: address of a listener (a path, or host:port) to (pool, PHP version), where known.
+    :param listeners: address of a listener (a path, host:port, or ``*:port`` for one on all addresses) to
+        (pool, PHP version). Where any is known, evidence about FPM concerns no address but theirs, and paths
+        that carry a pool's name or version: a pool may have listened there before its configuration changed.
     """
 
     def __init__(self, pools: set[str], listeners: dict[str, tuple[str, str]] | None = None) -> None:
         self._pools = pools
         self.listeners = listeners or {}
+        self._ports: dict[str, tuple[str, str]] = {}
+        for where, pool in self.listeners.items():
+            host, _separator, port = where.rpartition(":")
+            if not where.startswith("/") and (host in ANY_HOST or not _LITERAL.fullmatch(host)):
+                self._ports[port] = pool
         self._known: dict[tuple[str, str, str], int] = {}
 
     def of(self, instance: str, pool: str, upstream: str) -> int:
@@ -290,8 +304,9 @@ class Affinity:
         if found and scheme != "fastcgi":
             return -1
         where = address(upstream)
-        if where in self.listeners:
-            its_pool, its_instance = self.listeners[where]
+        listener = self._listener(where)
+        if listener is not None:
+            its_pool, its_instance = listener
             if (pool and pool != its_pool) or (instance and its_instance and instance != its_instance):
                 return -1
             return 2 if pool else 1
@@ -302,7 +317,17 @@ class Affinity:
         named = {known for known in self._pools if known != "www" and known in name}
         if pool and named:
             return 2 if pool in named else -1
-        return 1 if instance and its_instance else 0
+        if instance and its_instance:
+            return 1
+        # On an address that is no pool's and never looked like one something else listens, or nothing.
+        return -1 if self.listeners and where else 0
+
+    def _listener(self, where: str) -> tuple[str, str] | None:
+        """(pool, PHP version); a pool that listens on all addresses, or on a name, has its port on each."""
+        found = self.listeners.get(where)
+        if found is None and where and not where.startswith("/"):
+            found = self._ports.get(where.rpartition(":")[2])
+        return found
 
 
 def address(upstream: str) -> str:

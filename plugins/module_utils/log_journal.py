@@ -40,6 +40,10 @@ _UPTIME = re.compile(r"\[\s*\d+\.\d+\] ")
 _UNIT = re.compile(r"(\S+\.service)\b")
 _FPM_UNIT = re.compile(r"fpm|PHP .*FastCGI", re.I)
 _MAIN_EXIT = re.compile(r"Main process exited, code=(\w+), status=(\d+)(?:/(\S+))?")
+# FPM's own stamp, before each message that it writes to its unit's standard error.
+_OWN = re.compile(r"\[(\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d)[^\]]*\] ")
+# A journal under load writes down late what it got; more than this is another clock, not a delay.
+_DELAY = 300
 # What makes a raw line worth a closer look.
 _WORDS = re.compile(rb"fpm|php|FastCGI|nginx|kernel|avc:", re.I)
 
@@ -89,12 +93,15 @@ def parse_json(line: str) -> Entry | None:
     try:
         fields = json.loads(line)
         when = int(fields["__REALTIME_TIMESTAMP"]) / 1e6
+        sent = int(fields.get("_SOURCE_REALTIME_TIMESTAMP") or 0) / 1e6
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     kernel = fields.get("_TRANSPORT") == "kernel"
     ident = "kernel" if kernel else _text(fields.get("SYSLOG_IDENTIFIER") or fields.get("_COMM"))
     unit = _text(fields.get("UNIT") or fields.get("_SYSTEMD_UNIT"))
     pid = _text(fields.get("_PID") or fields.get("SYSLOG_PID"))
+    if 0 < when - sent <= _DELAY:
+        when = sent
     return Entry(when, ident, int(pid) if pid.isdigit() else 0, unit, _text(fields.get("MESSAGE")))
 
 
@@ -107,9 +114,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def read_entry(entry: Entry, source: str) -> list[Evidence]:
-    """What one entry is evidence of, mostly nothing."""
-    message, count = entry.message, 1
+def read_entry(entry: Entry, source: str, clock: Clock) -> list[Evidence]:
+    """What one entry is evidence of, mostly nothing.
+
+    :param clock: the zone of the times that FPM writes into its messages.
+    """
+    message, count, when = entry.message, 1, entry.when
     repeated = _REPEATED.match(message)
     if repeated:
         count, message = int(repeated[1]), repeated[2]
@@ -119,15 +129,23 @@ def read_entry(entry: Entry, source: str) -> list[Evidence]:
     elif entry.ident == "systemd":
         found = _systemd(message, entry.unit)
     elif _FPM_UNIT.search(entry.ident) or _FPM_UNIT.search(entry.unit):
-        stripped = re.sub(r"^\[\d\d-[A-Z][a-z]{2}-\d{4} [^\]]*\] ", "", message)
-        found = log_fpm.read_message(stripped)
+        own = _OWN.match(message)
+        if own:
+            when = _earlier(own[0], when, clock)
+        found = log_fpm.read_message(message[own.end() :] if own else message)
     if found is None:
         return []
-    found.when = entry.when
+    found.when = when
     found.source = source
     found.count = count
     found.instance = found.instance or instance_of(entry.unit) or instance_of(entry.ident)
     return [found]
+
+
+def _earlier(own: str, when: float, clock: Clock) -> float:
+    """When FPM wrote it, where the journal got to it only later. FPM counts whole seconds: the end of its own."""
+    said = log_fpm.first_stamp(own.encode(), clock)
+    return said + 0.999 if said is not None and 1 < when - said <= _DELAY else when
 
 
 def _systemd(message: str, unit: str) -> Evidence | None:
@@ -178,4 +196,4 @@ def read_log(
             if entry.ident == "nginx":
                 nginx(entry.message.encode("utf-8", "surrogateescape"), entry.when, source)
                 continue
-            yield from read_entry(entry, source)
+            yield from read_entry(entry, source, clock)

@@ -22,7 +22,6 @@ from ansible_collections.webops.php_stack.plugins.module_utils.report_model impo
 from ansible_collections.webops.php_stack.plugins.module_utils.report_text import place, seconds
 
 _RULES = ("T01", "T02", "T03")
-_LIMIT = re.compile(r"max_execution_time = (-?\d+)")
 _ADMIN = ("php_admin_value[max_execution_time]", "php_value[max_execution_time]")
 
 
@@ -49,7 +48,7 @@ def _ladder(host: HostInput, way: Route, title: str) -> Ladder:
     failed = [one for one in findings if one["status"] == "fail"]
     settings = way.location["settings"]
     limits: list[tuple[str, str, float | None, str]] = [
-        ("PHP", "max_execution_time", *_execution_time(way.pool, findings)),
+        ("PHP", "max_execution_time", *_execution_time(host, way.pool)),
         (
             "PHP-FPM",
             "request_terminate_timeout",
@@ -69,17 +68,16 @@ def _ladder(host: HostInput, way: Route, title: str) -> Ladder:
     return Ladder(title, worst(states), rungs, tuple(str(one["found"]) for one in failed))
 
 
-def _execution_time(pool: Mapping[str, Any], findings: list[Mapping[str, Any]]) -> tuple[float | None, str]:
-    """From the pool file, else from what the audit read; (None, "") where neither says."""
+def _execution_time(host: HostInput, pool: Mapping[str, Any]) -> tuple[float | None, str]:
+    """What the audit read, php.ini included, else the pool file; (None, "") where neither says."""
+    for entry in host.audit.get("timeouts", ()):
+        if (entry["pool"], entry["version"]) == (pool["name"], pool["version"]):
+            limit = entry["max_execution_time"]
+            return limit["value"], place(limit)
     for name in _ADMIN:
         entry = (pool.get("directives") or {}).get(name)
         if entry and re.fullmatch(r"-?\d+", str(entry["value"]).strip()):
             return float(entry["value"]), place(entry)
-    for finding in findings:
-        for item in finding["evidence"]:
-            match = _LIMIT.search(str(item["text"]))
-            if match:
-                return float(match.group(1)), place(item)
     return None, ""
 
 

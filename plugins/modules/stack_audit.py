@@ -298,6 +298,50 @@ timeline:
   returned: always, but for wrong parameters
   type: dict
   sample: {"bucket_seconds": 60, "buckets": [], "marks": []}
+timeouts:
+  description:
+    - What ends a request, for each location of nginx that leads to a pool. In each limit, C(value) is in seconds (0 for
+      no limit, V(none) where it is not known), and C(file) and C(line) say what sets it; they are V(none) for a default.
+  returned: always, but for wrong parameters
+  type: list
+  elements: dict
+  contains:
+    site:
+      description: The first name of the server.
+      type: str
+      sample: shop.example.com
+    file:
+      description: Where the location is.
+      type: str
+      sample: /etc/nginx/sites-enabled/shop.example.com.conf
+    line:
+      description: The line of the location.
+      type: int
+      sample: 7
+    pool:
+      description: The pool.
+      type: str
+      sample: shop
+    version:
+      description: Its PHP version.
+      type: str
+      sample: "8.2"
+    max_execution_time:
+      description: PHP's own limit, of CPU time on Linux.
+      type: dict
+      sample: {"value": 30, "file": "/etc/php/8.2/fpm/php.ini", "line": 409}
+    request_terminate_timeout:
+      description: When PHP-FPM ends the request.
+      type: dict
+      sample: {"value": 0, "file": null, "line": null}
+    fastcgi_read_timeout:
+      description: How long nginx waits for the answer, or for more of it.
+      type: dict
+      sample: {"value": 60.0, "file": null, "line": null}
+    fastcgi_send_timeout:
+      description: How long nginx waits for the pool to take the request, or more of it.
+      type: dict
+      sample: {"value": 60.0, "file": null, "line": null}
 probes:
   description: What the probes of O(probe) showed, from the visitor to PHP.
   returned: always, but for wrong parameters

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, The webops.php_stack maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""gateway_log_info on a lab host: faults are injected, the module alone must name them."""
+"""Faults on a lab host: the logs alone, and logs and configurations together, must name them.
+
+The short form of tests/bench/bench_diagnose.py, which injects all faults and runs the playbook.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +15,18 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/lab"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+import diagnosis
 import faults
 import lab
 
 NAME = "php-stack-test-gateway-logs"
+# journald is stopped, and goes on two seconds after the requests: as on a machine that is too busy.
+PAUSE = "kill -STOP $(systemctl show -P MainPID systemd-journald)"
+GO_ON = """
+end=$(($(date +%s) + 3)); until [ "$(date +%s)" -ge "$end" ]; do :; done
+kill -CONT $(systemctl show -P MainPID systemd-journald); journalctl --sync
+"""
 
 
 @pytest.fixture(scope="session")
@@ -31,69 +37,64 @@ def host() -> Iterator[faults.Host]:
 
 
 @pytest.fixture(scope="session")
-def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("inventory") / "hosts.json"
-    path.write_text(lab.inventory([NAME]))
-    return path
+def control(tmp_path_factory: pytest.TempPathFactory) -> diagnosis.Control:
+    return diagnosis.Control(tmp_path_factory.mktemp("inventory") / "hosts.json", [NAME])
 
 
-def explain(inventory: Path, **params: Any) -> dict[str, Any]:
-    """The module over Ansible, with discovery and the running journal."""
-    done = subprocess.run(
-        [str(ROOT / ".venv/bin/ansible"), "-i", str(inventory), "all", "-m", "webops.php_stack.gateway_log_info",
-         "-a", json.dumps(params)],
-        check=False, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "json"},
-    )  # fmt: skip
-    start = done.stdout.find("{")
-    assert start >= 0, done.stdout + done.stderr
-    answer, _unused = json.JSONDecoder().raw_decode(done.stdout[start:])
-    result: dict[str, Any] = answer["plays"][0]["tasks"][0]["hosts"][NAME] if "plays" in answer else answer
-    assert "msg" not in result, result
-    return result
+def since(host: faults.Host) -> str:
+    return host.run("cat /run/lab/since").strip()
 
 
-def causes(host: faults.Host, inventory: Path, *names: str) -> dict[str, int]:
-    """What the module says after these faults, each provoked while all are in place."""
-    host.restore()
-    host.clear_logs()
-    since = host.run("cat /run/lab/since").strip()
-    for name in names:
-        host.inject(faults.BY_NAME[name])
-        host.provoke(faults.BY_NAME[name])
-    result = explain(inventory, since=since)
-    assert result["unexplained"]["count"] == 0
+def causes(result: dict[str, Any]) -> dict[str, int]:
     return {cause["id"]: cause["count"] for cause in result["causes"]}
 
 
 @pytest.mark.parametrize(
     "name",
-    ["service_stopped", "socket_mode", "terminate_timeout", "worker_segv", "reload", "restart", "broken_pool_reload",
-     "start_limit", "max_children", "backlog", "big_response_header", "php_memory"],
+    ["service_stopped", "socket_mode", "wrong_version_socket", "peer_resets", "terminate_timeout", "worker_segv", "reload",
+     "restart", "broken_pool_reload", "pool_user", "start_limit", "max_children", "backlog", "big_response_header",
+     "php_memory"],
 )  # fmt: skip
-def test_a_fault_comes_first(host: faults.Host, inventory: Path, name: str) -> None:
-    found = causes(host, inventory, name)
-    assert next(iter(found)) == faults.BY_NAME[name].cause
+def test_a_fault_comes_first(host: faults.Host, control: diagnosis.Control, name: str) -> None:
+    fault = faults.BY_NAME[name]
+    diagnosis.inject(host, [name])
+    result = control.module("stack_audit", NAME, since=since(host))
+    assert next(iter(causes(result))) == fault.verdict
+    assert result["verdict"][0]["cause"] == fault.verdict, result["text"]
 
 
-def test_a_socket_of_another_version_is_a_wrong_path(host: faults.Host, inventory: Path) -> None:
-    # Only the module knows the pools' listeners; from the logs alone this is socket_missing.
-    assert causes(host, inventory, "wrong_version_socket") == {"path_mismatch": 1}
+@pytest.mark.parametrize("pair", diagnosis.PAIRS, ids="+".join)
+def test_two_faults_at_once_are_both_named(
+    host: faults.Host, control: diagnosis.Control, pair: tuple[str, str]
+) -> None:
+    trial = diagnosis.attempt(control, host, pair)
+    assert trial.wrong == "", trial.screen
 
 
-@pytest.mark.parametrize(
-    "pair",
-    [
-        ("worker_segv", "big_response_header"),
-        ("terminate_timeout", "worker_segv"),
-        ("php_exception", "restart"),
-        ("slow_page", "worker_kill"),
-    ],
-)
-def test_two_faults_at_once_are_both_named(host: faults.Host, inventory: Path, pair: tuple[str, str]) -> None:
-    found = causes(host, inventory, *pair)
-    assert {faults.BY_NAME[name].cause for name in pair} <= set(found)
-    assert set(found) - {faults.BY_NAME[name].cause for name in pair} == set()
+def test_a_journal_that_is_late_changes_nothing(host: faults.Host, control: diagnosis.Control) -> None:
+    """FPM's own lines get the time at which journald came to them: after nginx's failure that they explain."""
+    diagnosis.inject(host, ["extension"])
+    host.run(PAUSE)
+    host.inject(faults.BY_NAME["broken_pool_reload"])
+    host.provoke(faults.BY_NAME["broken_pool_reload"])
+    host.run(GO_ON)
+    result = control.module("gateway_log_info", NAME, since=since(host))
+    assert causes(result) == {"config_invalid": 1, "extension_denied": 1}
+    assert result["causes"][0]["consequences"] == [{"id": "socket_refused", "count": 1}]
 
 
-def test_a_healthy_host_has_no_causes(host: faults.Host, inventory: Path) -> None:
-    assert causes(host, inventory) == {}
+def test_a_program_that_is_no_pool_is_not_blamed_on_a_restart_of_fpm(
+    host: faults.Host, control: diagnosis.Control
+) -> None:
+    diagnosis.inject(host, ["peer_closes"])
+    host.run("systemctl restart php8.2-fpm; get /ok.php")
+    first = control.module("stack_audit", NAME, since=since(host))["verdict"][0]
+    assert first["cause"] == "premature_close"
+    assert "no pool listens on 127.0.0.1:9108, but python3 (pid " in first["headline"]
+
+
+def test_a_healthy_host_has_no_causes(host: faults.Host, control: diagnosis.Control) -> None:
+    diagnosis.inject(host, [])
+    result = control.module("gateway_log_info", NAME, since=since(host))
+    assert result["causes"] == []
+    assert result["unexplained"]["count"] == 0

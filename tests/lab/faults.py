@@ -106,7 +106,10 @@ _PAGES = {
 
 @dataclass(frozen=True)
 class Fault:
-    """``cause`` is the id that the logs must lead to, ``answer`` the status a client gets at least once."""
+    """``cause`` is the id that the logs must lead to, ``answer`` the status a client gets at least once.
+
+    ``diagnosis`` is the cause that logs and configurations together lead to, where it is another one.
+    """
 
     name: str
     cause: str
@@ -115,6 +118,12 @@ class Fault:
     provoke: str
     # Of the host: how much memory its container needs at most, '' for any.
     memory: str = ""
+    diagnosis: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The cause that a diagnosis must name."""
+        return self.diagnosis or self.cause
 
 
 def _other(target: str) -> str:
@@ -129,7 +138,8 @@ FAULTS = (
     Fault("socket_mode", "socket_denied", "502", "pool listen.owner=root listen.group=root listen.mode=0600",
           "get /ok.php"),
     Fault("wrong_port", "tcp_refused", "502", _other("127.0.0.1:9999"), "get /ok.php"),
-    Fault("wrong_version_socket", "socket_missing", "502", _other("unix:/run/php/php7.4-fpm.sock"), "get /ok.php"),
+    Fault("wrong_version_socket", "socket_missing", "502", _other("unix:/run/php/php7.4-fpm.sock"), "get /ok.php",
+          diagnosis="path_mismatch"),
     Fault("no_route", "host_unreachable", "502",
           "site \"s#fastcgi_pass .*;#fastcgi_pass $(hostname -I | sed -E 's/[0-9]+ *$/253/'):9000;#\"",
           "get /ok.php"),

@@ -87,7 +87,9 @@ def up(name: str, image: str, memory: str | None, fresh: bool, suite: str = DEFA
     if not running(name):
         allow_many_hosts()
         docker("rm", "-f", "-v", name, check=False)
-        options = [*RUN_OPTIONS, *(["--memory", memory, "--memory-swap", memory] if memory else [])]
+        # A host whose memory runs out reads the kernel's word about it, as any host of its own does.
+        limit = ["--memory", memory, "--memory-swap", memory, "--cap-add", "SYSLOG"] if memory else []
+        options = [*RUN_OPTIONS, *limit]
         docker("run", "-d", "--name", name, "--hostname", name, "--label", LABEL, *options,
                f"php-stack-{image}:{suite}")  # fmt: skip
     wait_booted(name)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils import audit, audit_gather
-from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import Audit
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings import Audit, Evidence, Finding
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot, Target
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.host_memory import HostMemory
+from hypothesis import strategies as st
 
 NGINX = "/etc/nginx/nginx.conf"
 SITE = "/etc/nginx/sites-enabled/shop.conf"
@@ -260,3 +261,21 @@ def reached(read: Snapshot) -> Snapshot:
         address: Target(address, one.real, True, "", "", one.holders) for address, one in read.targets.items()
     }
     return replace(read, live=True, targets=targets)
+
+
+# Findings as no rule makes them: any text anywhere.
+FINDINGS = st.builds(
+    Finding,
+    id=st.sampled_from([one.id for one in audit.all_rules()]),
+    severity=st.sampled_from(["critical", "high", "medium", "low"]),
+    title=st.text(),
+    status=st.sampled_from(["fail", "unknown", "pass", "excluded"]),
+    subject=st.text(),
+    found=st.text(),
+    expected=st.text(),
+    evidence=st.lists(
+        st.builds(Evidence, st.text(), st.none() | st.text(), st.none() | st.integers(1, 9)), max_size=3
+    ).map(tuple),
+    fix=st.text(),
+    reason=st.text(),
+)

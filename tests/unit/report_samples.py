@@ -109,6 +109,15 @@ def finding(ident: str, severity: str, subject: str, status: str = "fail", **mor
     }
 
 
+def timeouts(pool: str, value: int | None, file: str | None, version: str = "8.2") -> dict[str, Any]:
+    """An entry of stack_audit's timeouts."""
+    return {
+        "pool": pool,
+        "version": version,
+        "max_execution_time": {"value": value, "file": file, "line": 409 if file else None},
+    }
+
+
 def cause(ident: str, answer: str, count: int, site: str = "", upstream: str = "") -> dict[str, Any]:
     return {
         "id": ident,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,21 @@ def test_the_other_names_of_a_socket_are_known(tree: Path) -> None:
         "/run/php/php8.2-fpm.sock": pool,
         "/run/php/php-fpm.sock": pool,
     }
+
+
+@pytest.mark.parametrize(
+    ("listen", "found"),
+    [
+        ("9000", ["127.0.0.1:9000", "*:9000"]),
+        ("0.0.0.0:9000", ["127.0.0.1:9000", "*:9000"]),
+        ("127.0.0.1:9000", ["127.0.0.1:9000"]),
+    ],
+)
+def test_a_pool_on_all_addresses_is_found_on_each(tree: Path, listen: str, found: list[str]) -> None:
+    file = tree / "etc/php/8.2/fpm/pool.d/www.conf"
+    text = file.read_text()
+    file.write_text(re.sub(r"(?m)^listen *=.*", f"listen = {listen}", text))
+    assert list(discover(Host(str(tree))).listeners) == found
 
 
 def test_an_empty_tree_has_nothing_to_read(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.webops.php_stack.plugins.module_utils.log_evidence import address
 from hypothesis import given
@@ -115,6 +117,31 @@ def test_a_path_on_which_no_pool_listens() -> None:
     assert counts(explained(ours, listeners=listeners)) == {"socket_missing": 1}
 
 
+@pytest.mark.parametrize(
+    ("listener", "upstream", "cause"),
+    [
+        # Something else listens on the port, or nothing.
+        ("/run/php/php8.2-fpm.sock", "127.0.0.1:9000", "upstream_reset"),
+        ("127.0.0.1:9001", "127.0.0.1:9000", "upstream_reset"),
+        ("127.0.0.1:9000", "10.0.0.5:9000", "upstream_reset"),
+        ("[::1]:9000", "127.0.0.1:9000", "upstream_reset"),
+        ("/run/php/php8.2-fpm.sock", "unix:/run/other.sock:", "upstream_reset"),
+        # A pool's: also under another name of the address, or before its socket was moved.
+        ("127.0.0.1:9000", "127.0.0.1:9000", "restart_cut_requests"),
+        ("*:9000", "172.17.0.2:9000", "restart_cut_requests"),
+        ("localhost:9000", "[::1]:9000", "restart_cut_requests"),
+        ("/run/php/shop.sock", "unix:/run/php/php8.2-fpm.sock:", "restart_cut_requests"),
+    ],
+)
+def test_what_happens_to_fpm_explains_nothing_about_an_address_that_is_no_pool_s(
+    listener: str, upstream: str, cause: str
+) -> None:
+    nginx = lines(failed(10, RESET, upstream=f"fastcgi://{upstream}"))
+    restart = lines(fpm(10, "Terminating ...", "NOTICE"), fpm(11, "fpm is running, pid 4", "NOTICE"))
+    assert counts(explained(nginx, restart, listeners={listener: ("www", "8.2")})) == {cause: 1}
+    assert counts(explained(nginx, restart)) == {"restart_cut_requests": 1}
+
+
 def test_saturation_explains_waiting_but_not_a_page_that_fpm_saw_run() -> None:
     nginx = lines(
         failed(62, TIMEOUT, request="GET /slow.php HTTP/1.1", server="slow.example"), failed(60, TIMEOUT)
@@ -157,6 +184,46 @@ def test_an_outage_that_ended_is_not_blamed_for_the_next_one(end: str) -> None:
     )
     result = explained(lines(failed(15, MISSING, "connecting to")), journal=journal)
     assert result["causes"][0]["id"] == "start_limit_hit"
+
+
+def test_a_journal_that_writes_late_does_not_move_the_outage() -> None:
+    """Under load journald gets to FPM's own lines seconds after nginx was refused; they carry their time."""
+    nginx = lines(failed(7, REFUSED, "connecting to"))
+
+    def entry(written: float, ident: str, message: str, **more: str) -> str:
+        base = 1795231800  # 03:30:00
+        fields = {
+            "__REALTIME_TIMESTAMP": str(int((base + written) * 1e6)),
+            "SYSLOG_IDENTIFIER": ident,
+            "MESSAGE": message,
+        }
+        return json.dumps(
+            fields | {key: str(int((base + float(value)) * 1e6)) for key, value in more.items()}
+        )
+
+    own = "[21-Nov-2026 03:30:07] ERROR: "
+    late = lines(
+        entry(10, "php-fpm8.2", f"{own}[/etc/a.conf:4] unable to parse value for entry 'pm'"),
+        entry(10, "php-fpm8.2", f"{own}FPM initialization failed"),
+        entry(10.1, "systemd", "Reloading php8.2-fpm.service - FPM...", _SOURCE_REALTIME_TIMESTAMP="7.1"),
+        entry(10.2, "systemd", "php8.2-fpm.service: Main process exited, code=exited, status=78/CONFIG",
+              _SOURCE_REALTIME_TIMESTAMP="7.2"),
+    )  # fmt: skip
+    result = explained(nginx, journal=late)
+    assert counts(result) == {"config_invalid": 1}
+    assert result["causes"][0]["consequences"] == [{"id": "socket_refused", "count": 1}]
+
+
+def test_what_fpm_names_counts_before_that_it_failed() -> None:
+    """The journal may hold systemd's line, which only says that FPM failed, before FPM's own."""
+    journal = lines(
+        unit(10, "php8.2-fpm.service: Main process exited, code=exited, status=78/CONFIG"),
+        unit(10, "[21-Nov-2026 03:30:10] ERROR: [pool www] cannot get uid for user 'gone'", "php-fpm8.2[3]"),
+        unit(10, "[21-Nov-2026 03:30:10] ERROR: FPM initialization failed", "php-fpm8.2[3]"),
+    )
+    assert counts(explained(lines(failed(20, MISSING, "connecting to")), journal=journal)) == {
+        "pool_user_missing": 1
+    }
 
 
 def test_a_refused_reload_is_no_outage() -> None:

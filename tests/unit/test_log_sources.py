@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -217,6 +218,32 @@ def test_the_json_of_the_journal(fields: str) -> None:
 )
 def test_broken_lines_of_the_journal_are_passed_over(line: str) -> None:
     assert journal_evidence(line + "\n") == []
+
+
+@pytest.mark.parametrize(
+    ("own", "when"),
+    [
+        ("03:30:38", AT - 3 + 0.999),  # the journal got to it three seconds later
+        ("03:30:41", AT), ("03:30:40", AT),  # the same second, or within the rounding
+        ("02:30:41", AT), ("04:30:41", AT),  # a clock of another zone, not a delay
+    ],
+)  # fmt: skip
+def test_fpm_s_own_time_counts_where_the_journal_is_late(own: str, when: float) -> None:
+    text = (
+        f"2026-11-21T03:30:41+0000 web1 php-fpm8.2[5]: [21-Nov-2026 {own}] ERROR: FPM initialization failed\n"
+    )
+    (found,) = journal_evidence(text)
+    assert (found.kind, found.when) == ("init_failed", pytest.approx(when))
+
+
+@pytest.mark.parametrize(("sent", "when"), [(-2, AT - 2), (2, AT), (-4000, AT)])
+def test_the_sender_s_time_counts_where_the_journal_is_late(sent: int, when: float) -> None:
+    fields = {
+        "__REALTIME_TIMESTAMP": f"{AT:.0f}000000", "_SOURCE_REALTIME_TIMESTAMP": f"{AT + sent:.0f}000000",
+        "SYSLOG_IDENTIFIER": "systemd", "MESSAGE": "php8.2-fpm.service: Start request repeated too quickly.",
+    }  # fmt: skip
+    (found,) = journal_evidence(json.dumps(fields) + "\n")
+    assert found.when == when
 
 
 def test_repeated_messages_count_as_often() -> None:

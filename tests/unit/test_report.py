@@ -218,6 +218,24 @@ def test_the_ladder_marks_the_rung_that_is_wrong() -> None:
     assert ladders["blog.example.com → pool blog"].state == "good"
 
 
+def test_the_ladder_shows_what_php_ini_says_and_where() -> None:
+    pool = samples.pool("www")
+    del pool["directives"]["php_admin_value[max_execution_time]"]
+    audited = samples.audit([])
+    audited["timeouts"] = [
+        samples.timeouts("www", value=45, file="/etc/php/7.4/fpm/php.ini", version="7.4"),
+        samples.timeouts("www", value=30, file="/etc/php/8.2/fpm/php.ini"),
+    ]
+    raw = samples.host("h", [pool], [samples.location("a", "unix:/run/php/www.sock")], audited)
+    first = view(raw).ladders[0].rungs[0]
+    assert (first.name, first.text, first.place) == (
+        "max_execution_time",
+        "30 s",
+        "/etc/php/8.2/fpm/php.ini:409",
+    )
+    assert "/etc/php/8.2/fpm/php.ini:409" in stack_report([raw], "now", "1d")
+
+
 def test_no_limit_and_not_known_are_no_bars() -> None:
     pool = samples.pool("www", terminate=0)
     del pool["directives"]["php_admin_value[max_execution_time]"]
