@@ -41,6 +41,14 @@ bench-modules: setup ## time the modules against setup and crossplane
 	@tests/lab/images.sh stack
 	.venv/bin/python tests/bench/bench_modules.py
 
+bench-transaction: setup ## time config_transaction against a loop of template
+	@tests/lab/images.sh stack
+	tests/bench/bench_transaction.py
+
+bench-reload: setup ## count deployments that a reload loses: flock --nonblock and php-fpm-reload
+	@tests/lab/images.sh stack
+	tests/bench/bench_reload_race.py
+
 bench-faults: setup ## count what faults cost three stacks; write docs/faults.md and its picture
 	@tests/lab/images.sh twin
 	tests/bench/bench_faults.py
@@ -67,4 +75,5 @@ clean: ## remove the lab's containers and images, the caches and .venv
 	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup link lab demo test bench-modules bench-faults bench-diagnose bench-logs docs build clean
+.PHONY: help setup link lab demo test bench-modules bench-transaction bench-reload bench-faults bench-diagnose bench-logs \
+  docs build clean

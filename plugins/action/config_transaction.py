@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
     ) -> tuple[list[dict[str, Any]], list[str | None]]:
         """The files without their contents, and the contents; all templates' mistakes at once."""
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise AnsibleActionFail("files must be a list of dictionaries")
+            raise AnsibleActionFail("files must be a list of mappings, each with a path")
         renderer = _Renderer(self, task_vars)
         files: list[dict[str, Any]] = []
         contents: list[str | None] = []
@@ -59,7 +59,12 @@ class ActionModule(ActionBase):
                 if item.get("template") is not None:
                     if content is not None:
                         raise AnsibleActionFail("content and template exclude each other")
-                    content = renderer.render(item["template"], item.get("vars") or {}, item.get("path"))
+                    own_vars = item.get("vars") or {}
+                    if not isinstance(item["template"], str):
+                        raise AnsibleActionFail("template must be a text, the name of a file")
+                    if not isinstance(own_vars, dict):
+                        raise AnsibleActionFail("vars must be a mapping of names to values")
+                    content = renderer.render(item["template"], own_vars, item.get("path"))
                 elif isinstance(content, (dict, list)):
                     raise AnsibleActionFail(
                         "content must be a text; a template or the to_json filter makes one"

@@ -82,13 +82,13 @@ def boolean(value: Any) -> bool:
         return True
     if lowered in _FALSE:
         return False
-    raise ValueError(f"{value!r} is neither true nor false")
+    raise ValueError(f"{shown(value)} is neither true nor false")
 
 
 def integer(minimum: int | None = None, maximum: int | None = None) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         if isinstance(value, bool) or not re.match(r"^-?\d+$", str(value).strip()):
-            raise ValueError(f"{value!r} is not a whole number")
+            raise ValueError(f"{shown(value)} is not a whole number")
         number = int(str(value).strip())
         if minimum is not None and number < minimum:
             raise ValueError(f"{number} is less than {minimum}")
@@ -103,14 +103,14 @@ def seconds(value: Any) -> int:
     """A duration such as 30, "30s" or "5m", in seconds. 0 stays 0: it means no limit."""
     match = None if isinstance(value, bool) else _DURATION.match(str(value).strip())
     if not match:
-        raise ValueError(f"{value!r} is not a duration; write seconds, or a number with s, m, h or d")
+        raise ValueError(f"{shown(value)} is not a duration; write seconds, or a number with s, m, h or d")
     return int(match.group(1)) * _SECONDS[match.group(2)]
 
 
 def size(value: Any) -> str:
     """A size as PHP and nginx both write it, such as 128M; kept as written."""
     if isinstance(value, bool) or not _SIZE.match(str(value).strip()):
-        raise ValueError(f"{value!r} is not a size; write bytes, or a number with K, M or G")
+        raise ValueError(f"{shown(value)} is not a size; write bytes, or a number with K, M or G")
     return str(value).strip()
 
 
@@ -118,23 +118,23 @@ def size_bytes(value: str) -> int:
     """Bytes of a size that `size` has accepted."""
     match = _SIZE.match(value)
     if not match:
-        raise ValueError(f"{value!r} is not a size")
+        raise ValueError(f"{shown(value)} is not a size")
     return int(match.group(1)) * _BYTES[(match.group(2) or "").upper()]
 
 
 def file_mode(value: Any) -> str:
     """An octal mode. YAML reads 0660 as a number, which is how a mode gets lost: ask for a text."""
     if isinstance(value, int):
-        raise ValueError(f"{value!r} is a number; quote the mode, as in '0660'")
+        raise ValueError(f"{shown(value)} is a number; quote the mode, as in '0660'")
     if not re.match(r"^0?[0-7]{3}$", str(value)):
-        raise ValueError(f"{value!r} is not an octal mode such as '0660'")
+        raise ValueError(f"{shown(value)} is not an octal mode such as '0660'")
     return str(value).rjust(4, "0")
 
 
 def choice(*allowed: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in allowed:
-            raise ValueError(f"{value!r} is unknown; use {', '.join(allowed[:-1])} or {allowed[-1]}")
+            raise ValueError(f"{shown(value)} is unknown; use {', '.join(allowed[:-1])} or {allowed[-1]}")
         return str(value)
 
     return read
@@ -187,6 +187,20 @@ def entry_name(entry: Any, keys: tuple[str, ...]) -> str:
     return ""
 
 
+def kind_of(value: Any) -> str:
+    """The kind of a value in YAML's words; Ansible's own type names say nothing to who wrote it."""
+    kinds = ((type(None), "nothing"), (bool, "true or false"), (str, "a text"), ((int, float), "a number"),
+             (dict, "a mapping"), ((list, tuple), "a list"))  # fmt: skip
+    return next((words for types, words in kinds if isinstance(value, types)), "something else")
+
+
+def shown(value: Any) -> str:
+    """A value as its user wrote it in YAML."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    return kind_of(value) if isinstance(value, (dict, list, tuple)) else repr(value)
+
+
 def read_entry(
     raw: Any, schema: dict[str, Key], where: str, notes: Notes, aliases: dict[str, str]
 ) -> dict[str, Any] | None:
@@ -195,7 +209,7 @@ def read_entry(
     :param aliases: familiar name → ours; a use of one is warned about.
     """
     if not isinstance(raw, dict):
-        notes.error(where, f"must be a dictionary with a name, not {type(raw).__name__}")
+        notes.error(where, f"must be a mapping with a name, not {kind_of(raw)}")
         return None
     given: dict[str, Any] = {}
     for original, value in raw.items():

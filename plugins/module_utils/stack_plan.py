@@ -21,7 +21,12 @@ from ansible_collections.webops.php_stack.plugins.module_utils.plan_render impor
     pool_directives,
     rotated_logs,
 )
-from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema import Notes, mapping, size_bytes
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema import (
+    Notes,
+    kind_of,
+    mapping,
+    size_bytes,
+)
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_sites import plan_site, upstream_name
 
 # The shortest grace that a reload gives to requests in flight, in seconds.
@@ -189,7 +194,7 @@ def _entries(value: Any, name: str, notes: Notes) -> Sequence[Any]:
     if value is None:
         return []
     if not isinstance(value, (list, tuple)):
-        notes.error(name, f"must be a list, not {type(value).__name__}")
+        notes.error(name, f"must be a list, not {kind_of(value)}")
         return []
     return value
 

@@ -4,15 +4,17 @@
 """Change many configuration files as one: all of them, or none.
 
 run() takes the lock, finishes what an interrupted run left, compares, and then
-applies: journal, atomic swaps, validators, commit; on any failure every old
-byte goes back. transaction_plan holds the pure part, transaction_journal what
-survives a kill, transaction_fs the system calls.
+applies: journal, markers of the work that is due, atomic swaps, validators,
+commit; on any failure every old byte goes back. transaction_plan holds the pure
+part, transaction_journal and transaction_due what survives a kill,
+transaction_fs the system calls.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -20,6 +22,7 @@ from typing import Any, NoReturn
 from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError
 from ansible_collections.webops.php_stack.plugins.module_utils.host import Host
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_diff import diff_of
+from ansible_collections.webops.php_stack.plugins.module_utils.transaction_due import DueMarkers, called_for
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_fs import (
     FileSystem,
     signals_ignored,
@@ -131,9 +134,15 @@ class _Transaction:
         self.journals = os.path.join(options.state_dir, "transactions")
         self.journal = Journal(fs, os.path.join(self.journals, request.name))
         self.recovered: list[dict[str, Any]] = []
+        self.markers = DueMarkers(fs, os.path.join(options.state_dir, "due"))
+        self.due_names = list(dict.fromkeys(work.name for work in request.due))
+        self.due_earlier: dict[str, str] = {}
 
     def run(self) -> dict[str, Any]:
         self.recovered = self.recover()
+        if not self.options.check_mode:
+            self.markers.remove(self.request.done)
+        self.due_earlier = self.markers.ids(self.due_names)
         planned = plan(self.request, observe(self.fs, self.request), self.options.check_mode)
         if planned.problems:
             raise StackError(
@@ -158,11 +167,14 @@ class _Transaction:
     def result(self, planned: Plan, results: list[dict[str, Any]]) -> dict[str, Any]:
         recovered_paths = [path for item in self.recovered for path in item["paths"]]
         result: dict[str, Any] = {
-            "changed": bool(planned.changes) or bool(recovered_paths),
+            "changed": bool(planned.changes) or bool(recovered_paths) or bool(self.due_earlier),
             "changes": [_change_document(change) for change in planned.changes],
             "changed_paths": list(dict.fromkeys([*planned.paths, *recovered_paths])),
             "adopted": [change.path for change in planned.changes if change.adopted],
             "recovered": self.recovered,
+            "due": self.markers.document(
+                called_for(self.request.due, planned.paths), self.due_earlier, self.due_names
+            ),
             "validators": results,
             "validators_skipped": [
                 v.name for v in self.validators if v.name not in {r["name"] for r in results}
@@ -216,6 +228,7 @@ class _Transaction:
             for path, entry in originals:
                 self.fs.make_dirs(os.path.dirname(path), 0o700)
                 put(self.fs, path, entry)
+            self.markers.write(called_for(self.request.due, planned.paths), self.request.name)
             self.swap(planned.changes, records)
             results, failures = self.validate(planned.paths)
             if not failures:
@@ -267,7 +280,9 @@ class _Transaction:
         """Put everything back; returns new directories that stay, since something else is in them by now."""
         try:
             with signals_ignored():
-                return self.journal.roll_back(force=True).kept
+                kept = self.journal.roll_back(force=True).kept
+                self.markers.take_back()
+                return kept
         except (OSError, JournalError) as error:
             first = f"{cause}; then " if cause else "a validator rejected the change; then "
             reason = words(error) if isinstance(error, OSError) else str(error)
@@ -363,6 +378,13 @@ def _listing(head: str, problems: list[str]) -> str:
     )
 
 
+def _signal_words(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
+
+
 def _failure_text(failures: list[dict[str, Any]]) -> str:
     parts = []
     for item in failures:
@@ -374,5 +396,9 @@ def _failure_text(failures: list[dict[str, Any]]) -> str:
                 "\n".join(filter(None, (item["stderr"].strip(), item["stdout"].strip())))
                 or "(it said nothing)"
             )
-            parts.append(f"{item['name']} failed with rc {item['rc']} ({argv}):\n{words}")
+            how = f"failed with rc {item['rc']}"
+            if item["rc"] < 0:
+                # Not a verdict on the files, such as a limit on memory or file sizes that this process inherited.
+                how = f"was killed by signal {_signal_words(-item['rc'])}"
+            parts.append(f"{item['name']} {how} ({argv}):\n{words}")
     return "\n".join(parts)

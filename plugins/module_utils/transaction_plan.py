@@ -22,6 +22,7 @@ DIRECTORY = "directory"
 OTHER = "other"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_WORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")
 _MODE = re.compile(r"0?[0-7]{3,4}")
 # The marker stands in the first line, or in the second one of a script.
 _MARKER_LINES = 2
@@ -88,12 +89,24 @@ class ManagedDir:
 
 
 @dataclass(frozen=True)
+class DueWork:
+    """Work, such as a reload, that a change leaves to be done. ``when_changed`` are globs of paths; none is any."""
+
+    name: str
+    when_changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Request:
+    """``done`` names work that was done, with the ids of its markers."""
+
     name: str
     files: tuple[FileWish, ...] = ()
     directories: tuple[DirectoryWish, ...] = ()
     manage: tuple[ManagedDir, ...] = ()
     adopt: bool = True
+    due: tuple[DueWork, ...] = ()
+    done: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -223,6 +236,14 @@ def check(request: Request) -> list[str]:
         problems += [f"{where}: {reason}" for reason in _path_mistakes(managed.path)]
         if not managed.pattern or "/" in managed.pattern:
             problems.append(f"{where}: pattern {managed.pattern!r} must match names, so it cannot hold a '/'")
+    work = [("due", number, item.name) for number, item in enumerate(request.due)]
+    work += [("done", number, name) for number, (name, _id) in enumerate(request.done)]
+    problems += [
+        f"{option}[{number}]: name {name!r} must be letters, digits, '_', '-', '.' or '@', and begin with a letter"
+        " or digit"
+        for option, number, name in work
+        if not _WORK.fullmatch(name)
+    ]
     return problems
 
 

@@ -15,6 +15,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.boundary import S
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction import Options, Validator, run
 from ansible_collections.webops.php_stack.plugins.module_utils.transaction_plan import (
     DirectoryWish,
+    DueWork,
     FileWish,
     ManagedDir,
     Request,
@@ -73,6 +74,25 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "optional": {"type": "bool", "default": False},
         },
     },
+    "due": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "when_changed": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "done": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "id": {"type": "str", "required": True},
+            "earlier": {"type": "bool"},
+        },
+    },
     "validate_always": {"type": "bool", "default": False},
     "lock_timeout": {"type": "float", "default": 300},
     # The contents, packed by the action plugin. As one secret parameter they stay
@@ -125,6 +145,8 @@ def request_of(params: dict[str, Any]) -> Request:
         ),
         manage=tuple(ManagedDir(item["dir"], item["pattern"]) for item in params["manage"]),
         adopt=params["adopt"],
+        due=tuple(DueWork(item["name"], tuple(item["when_changed"])) for item in params["due"]),
+        done=tuple((item["name"], item["id"]) for item in params["done"]),
     )
 
 

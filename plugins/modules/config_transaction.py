@@ -181,6 +181,47 @@ options:
         description: Skip the command where its program is missing. Otherwise that is a failure.
         type: bool
         default: false
+  due:
+    description:
+      - Work that a change leaves to be done on the host, such as a reload. Before the change can be seen, a marker of
+        each piece of work is on the disk, under C(/var/lib/php_stack/due). It goes when the work was done, see
+        O(done).
+      - A run that ends between the change and the work leaves the marker behind. The next run of any transaction that
+        names this work then returns it in RV(due) and is changed, so that its handler is notified again.
+      - C(php-fpm-reload), which the role C(fpm_reload) installs, removes the marker of the unit that it has reloaded.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What is to be done, such as V(php8.2-fpm), V(nginx) or V(daemon-reload).
+        type: str
+        required: true
+      when_changed:
+        description: Globs of paths, as in O(validate[].when_changed). The work is due when a changed path matches.
+        type: list
+        elements: str
+        default: []
+  done:
+    description:
+      - Work that was done, as RV(due) told it. Its markers are removed, unless another change has made it due again.
+      - A handler calls the module with this alone, once its reload has succeeded. Does nothing in check mode, and is
+        no change of the host's configuration.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What was done.
+        type: str
+        required: true
+      id:
+        description: Which marker stood for it.
+        type: str
+        required: true
+      earlier:
+        description: Not looked at; it is there so that RV(due) can be given as it is.
+        type: bool
   validate_always:
     description: Run the validators also when nothing changes.
     type: bool
@@ -231,6 +272,21 @@ EXAMPLES = r"""
     validate:
       - name: nginx
         command: [nginx, -t]
+    due:
+      - name: nginx
+  register: written
+  notify: Reload nginx
+
+# The handler's tasks, in this order: the marker goes only where the reload has succeeded.
+- name: Reload nginx
+  ansible.builtin.service:
+    name: nginx
+    state: reloaded
+
+- name: Note that nginx was reloaded
+  webops.php_stack.config_transaction:
+    name: nginx_php
+    done: "{{ written.due }}"
 """
 
 RETURN = r"""
@@ -277,6 +333,18 @@ recovered:
       name: php_fpm
       outcome: rolled_back
       paths: [/etc/php/8.2/fpm/pool.d/half.conf]
+due:
+  description:
+    - Work named in O(due) that is to be done now, or in check mode would be. With C(earlier) it was due before this run
+      already, and the run is changed for that alone.
+    - C(id) is the marker's.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - earlier: false
+      id: 3f2a9c1be07d5586
+      name: php8.2-fpm
 validators:
   description: What each validator that ran said. C(error) tells why one could not run.
   returned: success, or when a validator failed

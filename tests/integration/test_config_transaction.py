@@ -212,6 +212,8 @@ def test_templates_mistakes_come_all_at_once_and_a_number_is_no_mode(folder: Pat
         {"path": "/etc/b", "template": "missing.j2"},
         {"path": "/etc/c", "template": "undefined.j2", "content": "x"},
         {"path": "/etc/d", "content": {"a": 1}},
+        {"path": "/etc/e", "template": ["x.j2"]},
+        {"path": "/etc/f", "template": "undefined.j2", "vars": "nowhere"},
     ]
     text = task(folder, {"name": "t", "files": files})["msg"]
     assert "files[0] (/etc/a): " in text
@@ -219,5 +221,10 @@ def test_templates_mistakes_come_all_at_once_and_a_number_is_no_mode(folder: Pat
     assert "missing.j2" in text
     assert "files[2] (/etc/c): content and template exclude each other" in text
     assert "files[3] (/etc/d): content must be a text" in text
+    assert "files[4] (/etc/e): template must be a text, the name of a file" in text
+    assert "files[5] (/etc/f): vars must be a mapping of names to values" in text
+    for wrong in ("x", ["x"]):
+        said = task(folder, {"name": "t", "files": wrong})["msg"]
+        assert said.startswith("files must be a list of mappings, each with a path")
     text = task(folder, {"name": "t", "files": [{"path": "/etc/a", "content": "x", "mode": 420}]})["msg"]
     assert "mode '420 (a number)' must be octal digits in quotes" in text

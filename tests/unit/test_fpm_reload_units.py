@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles/fpm_reload/files"
 sys.path[:0] = [str(FILES), str(ROOT / "plugins/module_utils")]
 
-from fpm_reload import config, lastgood, lock, master, outcome, sockets, unit
+from fpm_reload import config, due, lastgood, limits, lock, master, outcome, sockets, unit
 
 
 def shown(argv: str) -> str:
@@ -174,7 +174,7 @@ UNIX = """Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000001: 00000002 00000000 00010000 0001 01 77 /run/a b.sock
 """
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:2328 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 500 1 0 100 0 0 10 0
+   0: 0100007F:2328 00000000:0000 0A 00000000:0000000B 00:00000000 00000000     0        0 500 1 0 100 0 0 10 0
    1: 0100007F:2328 0100007F:D431 01 00000000:00000000 00:00000000 00000000    33        0 501 1 0 20 4 30 10 -1
    2: 0100007F:2328 0100007F:D432 01 00000000:00000000 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
    3: 0100007F:2328 0100007F:D433 06 00000000:00000000 03:000017AD 00000000     0        0 0 3 0
@@ -190,10 +190,13 @@ def test_unix_sockets_that_listen_and_those_that_a_worker_has_accepted() -> None
         (39298, True, "/run/systemd/private"),
         (39457, True, "/run/php/php8.2-fpm.sock"),
         (1049698, False, "/run/php/php8.2-fpm.sock"),
+        (0, False, "/run/php/php8.2-fpm.sock"),
         (77, True, "/run/a b.sock"),
     ]
     assert master.accepted(master.Listener(39457, 8, path="/run/php/php8.2-fpm.sock"), found) == 1
     assert master.accepted(master.Listener(77, 9, path="/run/a b.sock"), found) == 0
+    assert master.queued([master.Listener(39457, 8, path="/run/php/php8.2-fpm.sock")], found) == 1
+    assert master.queued([master.Listener(77, 9, path="/run/a b.sock")], found) == 0
 
 
 def test_tcp_sockets_wait_in_the_queue_without_an_inode() -> None:
@@ -204,6 +207,8 @@ def test_tcp_sockets_wait_in_the_queue_without_an_inode() -> None:
         (600, True, "::1", 9006),
     ]
     assert master.accepted(master.Listener(500, 8, host="127.0.0.1", port=9000), found) == 1
+    assert master.queued([master.Listener(500, 8, host="127.0.0.1", port=9000)], found) == 11
+    assert master.queued([master.Listener(600, 9, host="::1", port=9006)], found) == 0
     assert str(master.Listener(600, 9, host="::1", port=9006)) == "[::1]:9006"
 
 
@@ -441,3 +446,58 @@ def test_the_role_installs_every_file_of_the_program() -> None:
     listed = (ROOT / "roles/fpm_reload/vars/main.yml").read_text(encoding="utf-8")
     names = sorted(path.stem for path in (FILES / "fpm_reload").glob("*.py"))
     assert f"__fpm_reload_modules: [{', '.join(names)}]" in listed
+
+
+# -- limits, streams, markers ---------------------------------------------------------------------
+
+OFFENDED = f"""
+import resource, sys
+sys.path[:0] = [{str(FILES)!r}, {str(ROOT / "plugins/module_utils")!r}]
+from fpm_reload import limits
+for number in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_NOFILE):
+    hard = resource.getrlimit(number)[1]
+    resource.setrlimit(number, (512 if number == resource.RLIMIT_NOFILE else 1 << 30, hard))
+limits.lift_own()
+for number in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_NOFILE):
+    soft, hard = resource.getrlimit(number)
+    assert soft == hard or soft >= 65536, (number, soft, hard)
+"""
+
+
+def test_the_callers_low_limits_are_lifted() -> None:
+    subprocess.run([sys.executable, "-c", OFFENDED], check=True)
+
+
+def test_the_units_limits_reach_a_process_that_runs() -> None:
+    wanted = limits.parse(
+        {"LimitNOFILE": ["300"], "LimitNOFILESoft": ["200"], "LimitCORE": ["infinity"], "LimitAS": ["?"]}
+    )
+    assert wanted == {"LimitNOFILE": (200, 300)}
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert limits.bring_up_to_date(child.pid, wanted) == ["LimitNOFILE"]
+        assert limits.differing(child.pid, wanted) == []
+        assert limits.bring_up_to_date(child.pid, wanted) == []
+        child.communicate()
+    assert limits.bring_up_to_date(child.pid, wanted) == [], "a process that is gone has no limits"
+
+
+@pytest.mark.parametrize(
+    ("script", "seconds", "says"),
+    [
+        ("kill -XFSZ $$", 5, "was killed by signal 25 (SIGXFSZ)"),
+        ("kill -HUP $$", 5, "was killed by signal 1 (SIGHUP)"),
+        ("sleep 60", 0.1, "did not end within 0 s"),
+        ("exit 3", 5, ""),
+    ],
+)
+def test_how_a_command_was_cut_off(script: str, seconds: float, says: str) -> None:
+    assert unit.run(["sh", "-c", script], seconds).cut_off == says
+
+
+def test_the_marker_of_a_reload_that_was_done_goes(tmp_path: Path) -> None:
+    (tmp_path / "php8.2-fpm").touch()
+    (tmp_path / "nginx").touch()
+    due.forget("php8.2-fpm", str(tmp_path))
+    due.forget("php8.4-fpm", str(tmp_path))
+    due.forget("php8.2-fpm", str(tmp_path / "nowhere"))
+    assert os.listdir(tmp_path) == ["nginx"]

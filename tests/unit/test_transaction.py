@@ -384,6 +384,7 @@ def test_a_rejected_change_fails_in_the_validators_words(place: Place) -> None:
         ),
         (Validator("v", ("sleep", "30"), timeout=0.2), "v: sleep did not end within 0.2 s (sleep 30)"),
         (Validator("v", ("true",), rc_ok=(3,)), "v failed with rc 0 (true)"),
+        (Validator("v", ("sh", "-c", "kill -XFSZ $$")), "v was killed by signal 25 (SIGXFSZ) (sh -c kill"),
     ],
 )
 def test_validators_that_cannot_say_yes(place: Place, validator: Validator, words: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from fpm_reload import config, lastgood, master, sockets, unit
+from fpm_reload import config, due, lastgood, limits, master, sockets, unit
 from fpm_reload.lock import CONFIG_LOCK, LockFolder, State, boot_id, now_ns
 from fpm_reload.outcome import RELOAD_FAILED, RESTORED, SOCKETS_SILENT, SWITCHED_OFF, Failure
 from fpm_reload.probe import Round
@@ -17,6 +17,9 @@ from fpm_reload.unit import Unit
 _POLL_SECONDS = 0.02
 # A restart that somebody else asked for may get in the way; once or twice, not for ever.
 _ATTEMPTS = 3
+# A reload stops the world until the slowest request has ended. What queued meanwhile is served before
+# the next reload stops it again, for so long at most.
+_BREATHING_SECONDS = 10.0
 _DONE_WORDS = {"reload": "reloaded", "restart": "restarted", "start": "started"}
 
 
@@ -90,6 +93,8 @@ def perform(request: Request, folder: LockFolder) -> str:
                 f"{found.name}: {_DONE_WORDS[state.action]} already, by a call that started"
                 f" {later:.2f} s after this request"
             )
+        if state and state.boot == boot_id():
+            _let_breathe(found, state.ended_ns)
         try:
             with folder.hold(CONFIG_LOCK, exclusive=False, seconds=request.seconds):
                 found = unit.show(request.unit)
@@ -104,6 +109,23 @@ def perform(request: Request, folder: LockFolder) -> str:
             raise
 
 
+def _let_breathe(found: Unit, ended_ns: int) -> None:
+    """Wait until the requests are served that the last reload, just ended, has kept waiting.
+
+    Reloads without a pause would let the queue grow from one to the next, and visitors would
+    wait for many of them instead of one. Only the unit's lock is held: who asks now is
+    satisfied by the reload to come, and the configuration may still change.
+    """
+    until = ended_ns + int(_BREATHING_SECONDS * 1e9)
+    while found.running and now_ns() < until:
+        try:
+            if not master.queued(master.listeners(found.pid), master.kernel_sockets(found.pid)):
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
 def _act(
     request: Request, found: Unit, folder: LockFolder, unresolved: list[str], tried: lastgood.Files
 ) -> str:
@@ -112,18 +134,25 @@ def _act(
     decision = decide(found, settings, request.restart, unresolved)
     state = State(boot_id(), now_ns(), decision.action, unresolved=list(unresolved))
     folder.write_state(found.name, state)
+    old_limits = limits.bring_up_to_date(found.pid, found.limits) if decision.action == "reload" else []
     done, answered = _bring_about(found, settings, decision, request.seconds)
     pid = unit.show(found.name).pid
     mended = sockets.mend(pid, settings, master.listeners(pid))
     if decision.action != "reload":
         state.unresolved = sockets.restart_reasons(settings, master.listeners(pid))
     lastgood.LastGood(found.name).save(tried)
-    state.ok, state.action = True, done.action
+    state.ok, state.action, state.ended_ns = True, done.action, now_ns()
     folder.write_state(found.name, state)
-    return _in_words(found.name, done, answered, mended, time.monotonic() - begun)
+    # Under config.lock: what made the reload due was read, and nothing newer can have come since.
+    due.forget(found.name)
+    still_old = limits.differing(pid, found.limits)
+    notes = [f"set owner, group and mode of {', '.join(mended)}"] if mended else []
+    if fresh := [name for name in old_limits if name not in still_old]:
+        notes.append(f"applied the unit's {', '.join(fresh)}")
+    return _in_words(found.name, done, answered, notes, time.monotonic() - begun)
 
 
-def _in_words(name: str, done: Decision, answered: Round, mended: list[str], seconds: float) -> str:
+def _in_words(name: str, done: Decision, answered: Round, notes: list[str], seconds: float) -> str:
     parts = [f"{name}: {_DONE_WORDS[done.action]} in {seconds:.2f} s"]
     if done.reasons:
         parts.append(f"because {'; '.join(done.reasons)}")
@@ -131,9 +160,7 @@ def _in_words(name: str, done: Decision, answered: Round, mended: list[str], sec
     parts.append(f"{live} of {answered.count} socket{'s' if answered.count != 1 else ''} answered")
     if answered.busy:
         parts.append(f"busy with other requests: {', '.join(answered.busy)}")
-    if mended:
-        parts.append(f"set owner, group and mode of {', '.join(mended)}")
-    return ", ".join(parts)
+    return ", ".join(parts + notes)
 
 
 def _bring_about(

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
-from fpm_reload.outcome import CONFIG_INVALID, Failure
+from fpm_reload.outcome import CONFIG_INVALID, UNTESTED, Failure
 from fpm_reload.unit import Unit, run
 
 _STAMP = re.compile(r"^\[\d\d-\w{3}-\d{4} [\d:.]+\] ")
@@ -91,11 +91,17 @@ def _pool(name: str, values: dict[str, str]) -> Pool:
 def check(unit: Unit) -> Settings:
     """Let the unit's own php-fpm test its configuration, and return what it would use.
 
-    :raises Failure: CONFIG_INVALID, with FPM's own words.
+    :raises Failure: CONFIG_INVALID, with FPM's own words; UNTESTED where the test came to no end of its own.
     """
     tested = run([unit.binary, *unit.options, "-t"], 60)
+    state = "the running PHP-FPM was left alone" if unit.running else "and the service does not run"
+    if tested.cut_off:
+        raise Failure(
+            UNTESTED,
+            f"the configuration could not be tested, {state} ({unit.binary} -t {tested.cut_off})",
+            words(tested.stderr + tested.stdout),
+        )
     if tested.rc != 0:
-        state = "the running PHP-FPM was left alone" if unit.running else "and the service does not run"
         raise Failure(
             CONFIG_INVALID,
             f"the configuration is invalid, {state} ({unit.binary} -t: rc {tested.rc})",

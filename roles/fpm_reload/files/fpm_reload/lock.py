@@ -41,7 +41,7 @@ def boot_id() -> str:
 
 @dataclass
 class State:
-    """The last reload of a unit. ``ok`` only once the new generation was seen to answer."""
+    """The last reload of a unit. ``ok`` only once the new generation was seen to answer, at ``ended_ns``."""
 
     boot: str
     started_ns: int
@@ -49,6 +49,7 @@ class State:
     ok: bool = False
     # Reasons for a restart that the restart did not remove: they must not cause another.
     unresolved: list[str] = field(default_factory=list)
+    ended_ns: int = 0
 
     def satisfies(self, asked_ns: int, boot: str, restart: bool) -> bool:
         """Whether a caller who asked at ``asked_ns`` needs no reload of its own.

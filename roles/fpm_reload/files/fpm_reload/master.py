@@ -56,13 +56,17 @@ class Listener:
 
 @dataclass(frozen=True)
 class KernelSocket:
-    """A line of /proc/net/{unix,tcp,tcp6}: listening, or accepted by somebody (inode not 0)."""
+    """A line of /proc/net/{unix,tcp,tcp6}: listening, accepted by somebody, or (inode 0) waiting to be.
+
+    :param waiting: how many connections a listening TCP socket holds that nobody has accepted yet.
+    """
 
     inode: int
     listening: bool
     path: str = ""
     host: str = ""
     port: int = 0
+    waiting: int = 0
 
 
 def parse_stat(text: str) -> list[str]:
@@ -73,14 +77,14 @@ def parse_stat(text: str) -> list[str]:
 
 
 def parse_unix(text: str) -> list[KernelSocket]:
-    """Stream sockets of /proc/net/unix that listen, or that an accept() has returned."""
+    """Stream sockets of /proc/net/unix that listen, that an accept() has returned, or that wait for one."""
     found = []
     for line in text.splitlines()[1:]:
         parts = line.split(None, 7)
         if len(parts) < 8 or parts[4] != "0001":
             continue
         listening = bool(int(parts[3], 16) & 0x10000)
-        if int(parts[6]) and (listening or parts[5] == "03"):
+        if listening or parts[5] == "03" or parts[6] == "0":
             found.append(KernelSocket(int(parts[6]), listening, path=parts[7]))
     return found
 
@@ -93,7 +97,11 @@ def parse_tcp(text: str) -> list[KernelSocket]:
         if len(parts) < 10 or parts[3] not in ("0A", "01") or parts[9] == "0":
             continue
         raw, _sep, port = parts[1].partition(":")
-        found.append(KernelSocket(int(parts[9]), parts[3] == "0A", host=_address(raw), port=int(port, 16)))
+        listening = parts[3] == "0A"
+        waiting = int(parts[4].partition(":")[2], 16) if listening else 0
+        found.append(
+            KernelSocket(int(parts[9]), listening, host=_address(raw), port=int(port, 16), waiting=waiting)
+        )
     return found
 
 
@@ -176,6 +184,18 @@ def accepted(listener: Listener, sockets: Iterable[KernelSocket]) -> int:
     return sum(
         1
         for entry in sockets
-        if not entry.listening
+        if entry.inode
+        and not entry.listening
         and (entry.path == listener.path if listener.path else not entry.path and entry.port == listener.port)
+    )
+
+
+def queued(listeners_now: Iterable[Listener], sockets: Iterable[KernelSocket]) -> int:
+    """How many connections wait in the kernel for a worker of these listeners."""
+    paths = {listener.path for listener in listeners_now if listener.path}
+    inodes = {listener.inode for listener in listeners_now}
+    return sum(
+        entry.waiting if entry.inode in inodes else 1
+        for entry in sockets
+        if entry.inode in inodes or (not entry.inode and entry.path in paths)
     )

@@ -19,6 +19,7 @@ LOCK_TIMEOUT = 8
 LOCK_UNSAFE = 9
 RESTORED = 10
 SWITCHED_OFF = 11
+UNTESTED = 12
 
 MEANINGS = {
     DONE: "done: reloaded, started, or a reload that started after this request has done it",
@@ -33,6 +34,7 @@ MEANINGS = {
     LOCK_UNSAFE: "lock unsafe: the lock folder or file is not root's, or is a link",
     RESTORED: "restored: the new configuration failed when live; the last good one is back and serves",
     SWITCHED_OFF: "switched off: the unit is stopped and disabled, so it was not started",
+    UNTESTED: "untested: php-fpm's own test crashed or did not end; the running PHP-FPM was left alone",
 }
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fpm_reload import limits
 from fpm_reload.outcome import UNEXPECTED, UNKNOWN_UNIT, USAGE, Failure
 
 # What a unit may be called here. It starts with a letter or a digit, so it can never be an option.
@@ -26,6 +28,7 @@ _PROPERTIES = (
     "UnitFileState",
     "TriggeredBy",
     "ExecStart",
+    *limits.PROPERTIES,
 )
 # Options that say which configuration is read, and whether a value follows.
 _CONFIG_OPTIONS = {
@@ -47,11 +50,12 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ended; ``rc`` is -1 when it did not end in time."""
+    """A command that ended; ``cut_off`` says why it did not end by itself, and ``rc`` is then below 0."""
 
     rc: int
     stdout: str
     stderr: str
+    cut_off: str = ""
 
     @property
     def words(self) -> list[str]:
@@ -73,12 +77,23 @@ def run(argv: Sequence[str], seconds: float) -> Ran:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Ran(-1, "", f"{argv[0]} did not end within {seconds:.0f} s")
+        late = f"did not end within {seconds:.0f} s"
+        return Ran(-1, "", f"{argv[0]} {late}", late)
     except OSError as error:
         raise Failure(UNEXPECTED, f"{argv[0]} cannot be run: {error.strerror}") from error
     return Ran(
-        done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        done.returncode,
+        done.stdout.decode("utf-8", "replace"),
+        done.stderr.decode("utf-8", "replace"),
+        f"was killed by signal {_signal_words(-done.returncode)}" if done.returncode < 0 else "",
     )
+
+
+def _signal_words(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Unit:
     :param binary: of php-fpm, from ExecStart.
     :param options: those of its options that decide which configuration it reads.
     :param sockets: socket units that start it.
+    :param limits: of its processes, as the unit has them now.
     """
 
     name: str
@@ -99,6 +115,7 @@ class Unit:
     sockets: tuple[str, ...]
     binary: str
     options: tuple[str, ...]
+    limits: limits.Limits = field(default_factory=dict)
 
     @property
     def service(self) -> str:
@@ -208,6 +225,7 @@ def show(name: str) -> Unit:
         sockets=tuple(unit for unit in value("TriggeredBy").split() if unit.endswith(".socket")),
         binary=binary,
         options=options,
+        limits=limits.parse(shown),
     )
 
 
