@@ -1,10 +1,11 @@
 # Copyright (c) 2026, The webops.php_stack maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one place where a module's errors become fail_json."""
+"""The one place where a module's results become JSON, and its errors fail_json."""
 
 from __future__ import annotations
 
+import json
 import traceback
 from typing import Any, Callable
 
@@ -28,12 +29,34 @@ def run_module(module: Any, action: Callable[[Any], dict[str, Any]]) -> None:
     try:
         result = action(module)
     except StackError as error:
-        module.fail_json(msg=str(error), **error.details)
+        module.fail_json(**printable({"msg": str(error), **error.details}))
     except Exception as error:  # the boundary: a bug must not reach a user as a bare traceback
-        module.fail_json(
-            msg=f"{module._name} failed unexpectedly ({type(error).__name__}: {error}). This is a bug in"
-            " webops.php_stack: please report it with the output of -vvv.",
-            exception=traceback.format_exc(),
+        words = (
+            f"{module._name} failed unexpectedly ({type(error).__name__}: {error}). This is a bug in"
+            " webops.php_stack: please report it with the output of -vvv."
         )
+        module.fail_json(**printable({"msg": words, "exception": traceback.format_exc()}))
     else:
-        module.exit_json(**result)
+        module.exit_json(**printable(result))
+
+
+def printable(result: dict[str, Any]) -> dict[str, Any]:
+    """The same, with each byte that is not UTF-8 written as \\xNN: Ansible refuses an answer that holds one.
+
+    Inside, such bytes live as surrogates, so that a file is found again under its name.
+    """
+    try:
+        json.dumps(result, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return {key: _printable(value) for key, value in result.items()}
+    return result
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -78,23 +77,7 @@ def gather(
         one.facts["memory"] = _memory(one.workers, sizes, answer.workers if answer else {})
         if answer:
             one.facts["status"] = judge(one.facts, answer, one.via, timeout)
-    facts = {"fpm_pools": [pool.facts for pool in gathered], "fpm_masters": masters}
-    try:
-        json.dumps(facts, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        facts = _printable(facts)
-    return facts
-
-
-def _printable(value: Any) -> Any:
-    """The same with each byte that is not UTF-8 written as \\xNN: Ansible refuses an answer that holds one."""
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return value
+    return {"fpm_pools": [pool.facts for pool in gathered], "fpm_masters": masters}
 
 
 def _load(master: Found) -> FpmConfig:

@@ -126,8 +126,8 @@ class Host:
         with self.open(path) as handle:
             return _read(handle, limit)
 
-    def read_text(self, path: str, errors: str = "surrogateescape") -> str:
-        """The content as text; bytes that are not UTF-8 survive as surrogates, or as ``errors`` says.
+    def read_text(self, path: str) -> str:
+        """The content as text; bytes that are not UTF-8 survive as surrogates.
 
         :raises OSError: as open() does; EFBIG above MAX_TEXT_BYTES.
         """
@@ -136,7 +136,7 @@ class Host:
             content = _read(handle, MAX_TEXT_BYTES + 1) if is_small else b""
         if not is_small or len(content) > MAX_TEXT_BYTES:
             raise OSError(errno.EFBIG, f"it has more than {MAX_TEXT_BYTES >> 20} MiB", path)
-        return content.decode("utf-8", errors)
+        return content.decode("utf-8", "surrogateescape")
 
     def exists(self, path: str) -> bool:
         return os.path.exists(self.real(path))

@@ -74,7 +74,7 @@ class Nginx:
 
 
 class HostReader:
-    """A configuration's files out of a Host; bytes that are not UTF-8 become U+FFFD, so that results stay text.
+    """A configuration's files out of a Host; bytes that are not UTF-8 become surrogates, as in every name of a file.
 
     :param top: see Nginx.top; files keep the names that they have on the host that the tree was taken from.
     """
@@ -87,7 +87,7 @@ class HostReader:
         return path[len(self.top) :] if self.top and path.startswith(f"{self.top}/") else None
 
     def read(self, path: str) -> str:
-        return self.host.read_text(self._inside(path) or path, "replace")
+        return self.host.read_text(self._inside(path) or path)
 
     def glob(self, pattern: str) -> list[str]:
         inside = self._inside(pattern)

@@ -66,7 +66,7 @@ def _from_dump(host: Host, dump: str | None, dump_path: str | None, prefix: str 
     if dump is None:
         path = str(dump_path)
         try:
-            dump = host.read_text(path, "replace")
+            dump = host.read_text(path)
         except OSError as error:
             raise StackError(f"dump_path={path} cannot be read: {error.strerror}") from error
     try:

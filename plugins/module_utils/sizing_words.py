@@ -28,11 +28,12 @@ _BINDING = {
 
 
 def result(plan: HostPlan, notes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The keys plan, budget and summary."""
+    """The keys plan, budget, summary, risks and notes."""
     return {
         "plan": [_entry(plan, share) for share in plan.shares],
         "budget": budget(plan),
         "summary": _summary(plan, notes),
+        "risks": risks(plan),
         "notes": list(notes),
     }
 
@@ -79,6 +80,7 @@ def _entry(plan: HostPlan, share: Share) -> dict[str, Any]:
         "binding": share.binding,
         "worker_bytes": pool.cost.worker_bytes,
         "worker_source": pool.cost.source,
+        "worst_bytes": pool.cost.worst_bytes,
         "private_bytes": pool.cost.private_bytes,
         "rss_bytes": pool.cost.rss_bytes,
         "charged_bytes": share.charged_bytes,
@@ -190,4 +192,32 @@ def _summary(plan: HostPlan, notes: tuple[str, ...]) -> list[str]:
             f" (limit: {share.binding}; confidence: {pool.cost.confidence}{both})"
         )
         lines += [f"  to measure: {sentence}" for sentence in pool.cost.measure]
-    return [*lines, *(f"Note: {note}" for note in notes)]
+    return [*lines, *(f"Warning: {risk}" for risk in risks(plan)), *(f"Note: {note}" for note in notes)]
+
+
+def risks(plan: HostPlan) -> list[str]:
+    """Where values that are kept for want of evidence do not fit once each worker takes its memory_limit."""
+    host = plan.budget
+    limits: list[tuple[str, int, list[Share]]] = [
+        (f"the host has {size(max(0, host.hard_bytes))}", host.hard_bytes, list(plan.shares))
+    ]
+    for master in host.masters:
+        allowed = host.master_bytes(master, hard=True)
+        if allowed is not None:
+            members = [share for share in plan.shares if share.pool.master == master.key]
+            limits.append((f"{master.limit_source} leaves {size(max(0, allowed))}", allowed, members))
+    found = []
+    for words, allowed, members in limits:
+        kept = [share for share in members if share.kept == "evidence"]
+        others = sum(share.charged_bytes for share in members if share.kept != "evidence")
+        worst = others + sum(share.children * share.pool.cost.worst_bytes for share in kept)
+        if not kept or worst <= allowed:
+            continue
+        terms = [f"{one.children} × {size(one.pool.cost.worst_bytes)} of {one.pool.label}" for one in kept]
+        terms += [f"{size(others)} of the other pools"] if others else []
+        found.append(
+            f"max_children is kept for want of evidence, but in the worst case (memory_limit) the workers need"
+            f" {' + '.join(terms)} = {size(worst)}, and {words} for workers. Measure under the usual load, or give a"
+            " lower max_children until then."
+        )
+    return found

@@ -273,6 +273,9 @@ plan:
     worker_source:
       description: Where that comes from, V(given), V(measured), V(memory_limit) or V(default).
       type: str
+    worst_bytes:
+      description: What a worker may take at most, which is its C(memory_limit) unless more was measured.
+      type: int
     private_bytes:
       description: The private memory of a worker at its peak (95 % of the workers stay below).
       type: int
@@ -337,7 +340,8 @@ plan:
         "rss_bytes": 68666572,
         "version": "8.2",
         "worker_bytes": 21348352,
-        "worker_source": "measured"
+        "worker_source": "measured",
+        "worst_bytes": 134217728
       }
     ]
 budget:
@@ -388,6 +392,19 @@ problems:
   returned: when nothing fits
   type: list
   elements: str
+risks:
+  description:
+    - Where values that are kept for want of evidence would not fit if every worker took its C(memory_limit),
+      with the numbers. The same sentences are in RV(summary).
+  returned: success
+  type: list
+  elements: str
+  sample:
+    [
+      "max_children is kept for want of evidence, but in the worst case (memory_limit) the workers need 5 × 128 MiB of
+      www (PHP 7.4) + 5 × 128 MiB of www (PHP 8.2) = 1280 MiB, and the host has 812 MiB for workers. Measure under the
+      usual load, or give a lower max_children until then."
+    ]
 notes:
   description: What the reader should know about the measurements.
   returned: success

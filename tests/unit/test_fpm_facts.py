@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.webops.php_stack.plugins.module_utils.boundary import printable
 from ansible_collections.webops.php_stack.plugins.module_utils.fpm_facts import gather, summary
 from ansible_collections.webops.php_stack.plugins.module_utils.fpm_listen import (
     endpoint,
@@ -136,9 +137,8 @@ def test_our_own_files_are_known_by_their_first_line(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_are_written_out(tmp_path: Path) -> None:
     # Ansible fails a module whose answer holds such a byte.
-    facts = read(
-        tmp_path, {WWW: BASE[WWW] + "env[NAME] = \u00e9 caf\udce9\n", f"{POOLS}/b.conf": "\udcff = 1\n"}
-    )
+    more = {WWW: BASE[WWW] + "env[NAME] = \u00e9 caf\udce9\n", f"{POOLS}/b.conf": "\udcff = 1\n"}
+    facts = printable(read(tmp_path, more))
     json.dumps(facts, ensure_ascii=False).encode("utf-8")
     (pool,) = facts["fpm_pools"]
     assert pool["directives"]["env[NAME]"]["value"] == "\u00e9 caf\\xe9"

@@ -18,6 +18,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.sizing_model impo
     Pool,
     Reserve,
 )
+from ansible_collections.webops.php_stack.plugins.module_utils.sizing_words import result, risks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -218,6 +219,34 @@ def test_too_little_evidence_keeps_the_current_settings_as_they_are() -> None:
     assert (plan.shares[0].binding, plan.shares[0].kept) == ("evidence", "evidence")
     # The opposite error of RSS, shown but not followed.
     assert plan.shares[0].by_private == 1575
+
+
+def test_what_is_kept_and_may_not_fit_is_said_with_the_numbers() -> None:
+    idle = cost(1.3, "low", private_bytes=int(1.3 * MIB))
+    many = pool("many", cost=idle, current=dynamic(12))
+    plan = plan_host(budget(2048, headroom=10), [many, pool("busy", 80, max_children=1)])
+    assert children(plan) == [12, 1]
+    assert risks(plan) == []
+    # 20 × 128 MiB: the headroom does not make up for that either.
+    plan = plan_host(budget(2048, headroom=10), [replace(many, current=dynamic(20))])
+    assert children(plan) == [20]
+    assert risks(plan) == [
+        "max_children is kept for want of evidence, but in the worst case (memory_limit) the workers need 20 × 128 MiB"
+        " of many (PHP 8.2) = 2560 MiB, and the host has 2048 MiB for workers. Measure under the usual load, or give a"
+        " lower max_children until then."
+    ]
+    assert f"Warning: {risks(plan)[0]}" in result(plan)["summary"]
+    # A plan that follows measurements or a cap is none of these.
+    assert risks(plan_host(budget(2048), [replace(many, current=dynamic(20), max_children=15)])) == []
+    assert risks(plan_host(budget(2048), [pool(current=dynamic(25))])) == []
+
+
+def test_a_units_limit_is_named_where_what_is_kept_may_not_fit() -> None:
+    idle = cost(1.3, "low", private_bytes=int(1.3 * MIB))
+    limited = Master("unit", 0, 256 * MIB, "MemoryMax of unit")
+    plan = plan_host(budget(4096, masters=(limited,)), [pool(cost=idle, current=dynamic(4), master="unit")])
+    (risk,) = risks(plan)
+    assert "4 × 128 MiB of www (PHP 8.2) = 512 MiB, and MemoryMax of unit leaves 256 MiB for workers" in risk
 
 
 def test_a_kept_pool_leaves_the_others_its_worst_case() -> None:

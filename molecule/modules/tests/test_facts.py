@@ -31,6 +31,15 @@ def test_a_value_says_which_line_set_it(host, shops):
         assert line == "php_admin_value[memory_limit] = 64M"
 
 
+def test_what_no_file_sets_comes_when_asked_for(ask, shops):
+    asked = ask("fpm_pool_facts", status=False, defaults=True, pools=["shop"])["ansible_facts"]["fpm_pools"]
+    for pool in asked:
+        known, given = pool["directives"], shops[pool["version"]]["directives"]
+        assert {name: one for name, one in known.items() if not one["default"]} == given
+        assert known["pm.max_requests"] == {"value": 0, "default": True, "file": None, "line": None}
+        assert ("pm.max_spawn_rate" in known) == (pool["version"] != "7.4")
+
+
 def test_each_version_has_its_master_unit_and_program(host, facts, versions):
     found = [(m["version"], m["layout"], m["panel"], m["unit"], m["binary"]) for m in facts["fpm_masters"]]
     assert found == [(v, "debian", None, f"php{v}-fpm.service", f"/usr/sbin/php-fpm{v}") for v in versions]

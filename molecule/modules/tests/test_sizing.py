@@ -40,6 +40,14 @@ def test_worked_in_pools_are_measured_and_idle_ones_stay_as_they_are(sizing, ver
         assert www["measure"]
 
 
+def test_idle_pools_that_are_kept_and_may_not_fit_are_named(host, sizing, versions):
+    limited = host.backend.get_hostname() == "php-stack-modules-twin"
+    assert len(sizing["risks"]) == limited
+    for risk in sizing["risks"]:
+        assert all(f"5 × 128 MiB of www (PHP {version})" in risk for version in versions), risk
+        assert f"Warning: {risk}" in sizing["summary"]
+
+
 def test_php_fpm_accepts_the_plan(host, sizing, versions):
     for version in versions:
         lines = ["[global]", "error_log = /dev/null"]
