@@ -10,6 +10,8 @@ ln -sfn ../../../.. .ansible/collections/ansible_collections/webops/php_stack
 want=$(sha256sum requirements-dev.txt | cut -c1-16)
 [ "$(cat .venv/.php-stack-inputs 2>/dev/null || true)" = "$want" ] && exit 0
 
+# make puts the old .venv first on PATH; it cannot make the new one, being removed before.
+PATH=${PATH//"$PWD/.venv/bin:"/}
 usable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 python=
 for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
