@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import lab
 
 VERSIONS = {(7, 4): "bullseye", (8, 2): "bookworm", (8, 4): "trixie"}
 CASES = 400
+CORPUS = ROOT / "tests/fixtures/fpm"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,56 @@ def test_generated_configurations_agree(
     # Both kinds must be there in numbers, else the test says little.
     assert CASES * 0.3 < accepted < CASES * 0.8, f"{accepted} of {CASES} accepted"
     assert sum(bool(verdict.places) for verdict in verdicts) > CASES * 0.1
+
+
+def corpus(version: tuple[int, int]) -> dict[str, fpm_oracle.Case]:
+    """Configurations as people, packages, images and panels write them, by name."""
+    cases = {}
+    for folder in sorted(CORPUS.iterdir()):
+        if folder.name.startswith("since-") and version < (8, 2):
+            continue
+        top = f"{fpm_oracle.FOLDER}/{len(cases)}"
+        cases[folder.name] = {
+            str(path.relative_to(folder)): path.read_text().replace("@TOP@", top)
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+    return cases
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: ".".join(map(str, version)))
+def test_the_corpus_agrees(
+    hosts: dict[tuple[int, int], str], version: tuple[int, int], tmp_path: Path
+) -> None:
+    cases = corpus(version)
+    verdicts = fpm_oracle.ask(hosts[version], version, list(cases.values()))
+    refused = {name: one.stderr for name, one in zip(cases, verdicts) if one.rc != 0}
+    assert refused == {}
+    wrong = []
+    for number, (case, verdict) in enumerate(zip(cases.values(), verdicts)):
+        assert len(verdict.dump) > 1
+        wrong += disagreements(number, case, verdict, tmp_path, version)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: ".".join(map(str, version)))
+def test_the_packages_own_files_agree(
+    hosts: dict[tuple[int, int], str], version: tuple[int, int], tmp_path: Path
+) -> None:
+    folder = f"/etc/php/{version[0]}.{version[1]}/fpm"
+    top = f"{fpm_oracle.FOLDER}/0"
+    case = {}
+    for name, file in (("main.conf", "php-fpm.conf"), ("pool.d/www.conf", "pool.d/www.conf")):
+        shown = subprocess.run(
+            ["docker", "exec", hosts[version], "cat", f"{folder}/{file}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        case[name] = shown.stdout.replace(f"{folder}/pool.d", f"{top}/pool.d")
+    (verdict,) = fpm_oracle.ask(hosts[version], version, [case])
+    assert (verdict.rc, sorted(verdict.dump)) == (0, ["global", "www"])
+    assert disagreements(0, case, verdict, tmp_path, version) == []
 
 
 def disagreements(
