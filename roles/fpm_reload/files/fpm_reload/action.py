@@ -18,7 +18,8 @@ _POLL_SECONDS = 0.02
 # A restart that somebody else asked for may get in the way; once or twice, not for ever.
 _ATTEMPTS = 3
 # A reload stops the world until the slowest request has ended. What queued meanwhile is served before
-# the next reload stops it again, for so long at most.
+# the next reload stops it again: for so many times the length of the last one, and for so long, at most.
+_BREATHING_FACTOR = 4
 _BREATHING_SECONDS = 10.0
 _DONE_WORDS = {"reload": "reloaded", "restart": "restarted", "start": "started"}
 
@@ -94,7 +95,7 @@ def perform(request: Request, folder: LockFolder) -> str:
                 f" {later:.2f} s after this request"
             )
         if state and state.boot == boot_id():
-            _let_breathe(found, state.ended_ns)
+            _let_breathe(found, state)
         try:
             with folder.hold(CONFIG_LOCK, exclusive=False, seconds=request.seconds):
                 found = unit.show(request.unit)
@@ -109,14 +110,16 @@ def perform(request: Request, folder: LockFolder) -> str:
             raise
 
 
-def _let_breathe(found: Unit, ended_ns: int) -> None:
+def _let_breathe(found: Unit, last: State) -> None:
     """Wait until the requests are served that the last reload, just ended, has kept waiting.
 
     Reloads without a pause would let the queue grow from one to the next, and visitors would
-    wait for many of them instead of one. Only the unit's lock is held: who asks now is
-    satisfied by the reload to come, and the configuration may still change.
+    wait for many of them instead of one. A queue that a reload did not make (too few workers) has
+    no end, so the wait has one. Only the unit's lock is held: who asks now is satisfied by the
+    reload to come, and the configuration may still change.
     """
-    until = ended_ns + int(_BREATHING_SECONDS * 1e9)
+    took_ns = max(last.ended_ns - last.started_ns, 0)
+    until = last.ended_ns + min(_BREATHING_FACTOR * took_ns, int(_BREATHING_SECONDS * 1e9))
     while found.running and now_ns() < until:
         try:
             if not master.queued(master.listeners(found.pid), master.kernel_sockets(found.pid)):
