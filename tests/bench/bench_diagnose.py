@@ -95,20 +95,25 @@ def plain(trials: list[Trial], seconds: float) -> dict[str, Any]:
                           "${Package} ${Version}\\n", "nginx", "php8.2-fpm", "systemd").stdout  # fmt: skip
     return {
         "seconds": round(seconds),
-        "machine": {"cpus": os.cpu_count(), "kernel": os.uname().release, "packages": versions.split("\n")[:-1]},
-        "trials": [
-            {
-                "faults": list(trial.faults),
-                "expected": list(trial.expected),
-                "top": trial.top,
-                "named": list(trial.named),
-                "headline": trial.headline,
-                "seconds": round(trial.seconds, 1),
-                "wrong": trial.wrong,
-            }
-            for trial in trials
-        ],
-    }  # fmt: skip
+        "machine": {
+            "cpus": os.cpu_count(),
+            "kernel": os.uname().release,
+            "packages": versions.split("\n")[:-1],
+        },
+        "trials": [plain_trial(trial) for trial in trials],
+    }
+
+
+def plain_trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "faults": list(trial.faults),
+        "expected": list(trial.expected),
+        "top": trial.top,
+        "named": list(trial.named),
+        "headline": trial.headline,
+        "seconds": round(trial.seconds, 1),
+        "wrong": trial.wrong,
+    }
 
 
 def page(results: dict[str, Any]) -> str:

@@ -145,6 +145,13 @@ def test_the_distributions_host_has_no_critical_fault(stock: dict[str, Any]) -> 
     assert failed(stock, "high") == {"T02", "T04", "T05", "N12"}
 
 
+def test_the_distributions_host_has_no_cause_of_failures(stock: dict[str, Any]) -> None:
+    assert stock["causes"] == []
+    assert [
+        one["headline"] for one in stock["verdict"] if one["cause"] or one["severity"] == "critical"
+    ] == []
+
+
 def test_what_can_be_seen_on_a_live_host_is_not_unknown(stock: dict[str, Any]) -> None:
     assert {one["id"] for one in stock["findings"] if one["status"] == "unknown"} <= {"C10", "F06"}
 
@@ -236,6 +243,16 @@ def test_a_fleet_gets_a_line_a_host_and_reports(
     suite = ElementTree.parse(tmp_path / f"{NAME}.xml").getroot()
     assert int(suite.attrib["failures"]) > 0
     assert (tmp_path / f"{NAME}.txt").read_text().startswith("nginx + PHP-FPM: 2 critical")
+
+
+def test_the_hardened_host_names_no_cause_after_visitors_and_reloads(
+    runner: Runner, hardened: dict[str, Any]
+) -> None:
+    since = on_host("date +@%s").strip()
+    on_host(TRAFFIC)
+    result = runner.audit(since=since)
+    assert result["verdict"] == []
+    assert result["causes"] == []
 
 
 def test_the_hardened_host_fails_nothing(hardened: dict[str, Any]) -> None:

@@ -33,8 +33,7 @@ pool() { printf '%s\n' "$@" >>/etc/php/8.2/fpm/pool.d/www.conf; systemctl restar
 site() { sed -i "$1" /etc/nginx/sites-enabled/default; systemctl restart nginx; }
 get() { curl -s -o /dev/null -m 20 -w "%{http_code} $1\n" "http://127.0.0.1$1" "${@:2}"; }
 many() { local n=$1; shift; for _ in $(seq "$n"); do get "$@" & done; wait; }
-in_flight() { for _ in $(seq 200); do cgi_busy && return; sleep 0.02; done; }
-cgi_busy() { [ -n "$(ls -A /run/lab/busy 2>/dev/null)" ]; }
+in_flight() { for _ in $(seq 500); do [ "$(ls /run/lab/busy | wc -l)" -ge "${1:-1}" ] && return; sleep 0.02; done; }
 peer() { setsid /usr/bin/python3 /opt/lab/peer.py "$@" </dev/null >/dev/null 2>&1 & echo $! >>/run/lab/peers
          for _ in $(seq 200); do [ -e "/run/lab/peer-$2" ] && return; sleep 0.02; done; }
 """
@@ -181,7 +180,9 @@ FAULTS = (
           " pool pm.max_children=2 pm.start_servers=1 pm.max_spare_servers=1", "many 6 '/sleep.php?s=2'"),
     Fault("max_children_ondemand", "max_children_reached", "504",
           "sed -i 's/read_timeout 60s/read_timeout 3s/' " + SITE + "; systemctl restart nginx;"
-          " pool pm=ondemand pm.max_children=2", "many 6 '/sleep.php?s=2'"),
+          " pool pm=ondemand pm.max_children=2",
+          # PHP-FPM says so only when a request comes while no worker is idle, as two that were just made are.
+          "many 2 '/sleep.php?s=2' & in_flight 2; many 4 '/sleep.php?s=2'; wait"),
     Fault("peers_disabled", "no_live_upstreams", "502",
           "printf 'upstream two { server 127.0.0.1:9111; server 127.0.0.1:9112; }\\n' >/etc/nginx/conf.d/two.conf;"
           " peer reset 9111; peer reset 9112; " + _other("two"), "for _ in $(seq 8); do get /ok.php; done"),
