@@ -391,6 +391,8 @@ summary:
     - "www (PHP 8.2): unix:/run/php/php8.2-fpm.sock, dynamic 5, 2 workers with 3 MiB (PSS), queue 0/4096: ok"
 """
 
+import gc
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.webops.php_stack.plugins.module_utils.boundary import StackError, run_module
 from ansible_collections.webops.php_stack.plugins.module_utils.fpm_facts import gather, summary
@@ -413,6 +415,8 @@ def collect(module):
 
 
 def main():
+    # The process ends with its answer. To look through tens of thousands of entries for garbage is lost time.
+    gc.disable()
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "default": "/"},
