@@ -143,7 +143,8 @@ msg:
   type: str
   sample: >-
     www-data may not connect: the folder /home/shop (shop:shop 0700) stops it; www-data is neither its owner nor in its group shop,
-    and the bits for others do not hold x. Better keep sockets in a folder of mode 0755 under /run; or allow it: chmod o+x /home/shop.
+    and the bits for others do not hold x. Better keep sockets in a folder of mode 0755 under /run; or allow the way in
+    with setfacl -m u:www-data:x /home/shop.
 denied_by:
   description: What forbids the connection; V(null) unless RV(cause) is V(socket_denied) or V(selinux_denied) and it could be found.
   returned: success, and when the pool is not reachable
