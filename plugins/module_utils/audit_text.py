@@ -47,11 +47,17 @@ def render(audit: Audit, verdicts: list[Verdict], limits: list[str], probes: Seq
         )
     for number, entry in enumerate(verdicts, 1):
         lines += _explained(number, entry) if number <= _EXPLAINED else [_brief(number, entry)]
-    shown = {entry.rule for entry in verdicts} | {ident for entry in verdicts for ident in entry.also}
+    # A verdict in one line has no room for the rules that point the same way: they get a line of their own.
+    shown = {entry.rule for entry in verdicts}
+    shown |= {ident for entry in verdicts[:_EXPLAINED] for ident in entry.also}
     others = [one for one in audit.findings if one.status == FAIL and one.id not in shown]
-    if others:
+    urgent = _grouped([one for one in others if one.severity in ("critical", "high")])
+    for number, (_severity, words) in enumerate(urgent, len(verdicts) + 1):
+        lines.append(_cut(f"{number}. {words}"))
+    rest = _grouped([one for one in others if one.severity in ("medium", "low")])
+    if rest:
         lines += ["", "Less urgent"]
-        lines += _grouped(others)
+        lines += [_cut(f"  {severity:<8} {words}") for severity, words in rest]
     tail = _tail(audit, limits)
     room = _SCREEN - len(tail)
     if len(lines) > room:
@@ -91,8 +97,8 @@ def _probed(probes: Sequence[Probe], most: int | None = None) -> list[str]:
     return lines
 
 
-def _grouped(findings: list[Finding]) -> list[str]:
-    """A line for each rule."""
+def _grouped(findings: list[Finding]) -> list[tuple[str, str]]:
+    """(severity, words) of each rule."""
     groups: dict[str, list[Finding]] = {}
     for one in findings:
         groups.setdefault(one.id, []).append(one)
@@ -101,7 +107,7 @@ def _grouped(findings: list[Finding]) -> list[str]:
         words = f"{group[0].subject}: {group[0].found}"
         if len(group) > 1:
             words = f"{group[0].title}: {', '.join(one.subject for one in group)}"
-        lines.append(_cut(f"  {group[0].severity:<8} {ident}  {words}"))
+        lines.append((group[0].severity, f"{ident} {words}"))
     return lines
 
 

@@ -171,8 +171,10 @@ def _joined(cause: dict[str, Any], finding: Finding, others: list[Finding]) -> V
     own = [name for name in counts if _mentions(finding.subject, name)]
     sites = own or list(counts)
     count = sum(counts[name] for name in own) if own else cause["count"]
+    # Where no site is known, it takes the finding's subject to tell two findings of a rule apart.
+    who = "" if sites else f"{finding.subject}: "
     return Verdict(
-        f"{_answer(cause, sites)}: {_sentence(finding)}",
+        f"{_answer(cause, sites)}: {who}{_sentence(finding)}",
         cause["id"],
         count,
         cause["last"],

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +39,13 @@ WIDE = """
 [...document.querySelectorAll('body *')].filter(one => !one.closest('.definitions') && one.getClientRects().length
   && one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('svg svg') && getComputedStyle(one).position !== 'absolute')
   .map(one => one.tagName + '.' + one.getAttribute('class')).slice(0, 5)
+"""
+
+# [text, background] of the first element of each name.
+COLOURS = """
+NAMES.map(name => { const one = document.querySelector(name); let back = one;
+  while (getComputedStyle(back).backgroundColor === 'rgba(0, 0, 0, 0)') back = back.parentElement;
+  return [getComputedStyle(one).color, getComputedStyle(back).backgroundColor]; })
 """
 
 
@@ -144,12 +153,8 @@ def test_light_and_dark_differ_and_both_can_be_read(page: Page) -> None:
     colours = {}
     for dark in (False, True):
         page.size(1280, 800, dark)
-        colours[dark] = page.script(
-            "['body', '.muted', '.headline', '.lamp.broken', '.lamp.warn', 'a'].map(name => {"
-            " const one = document.querySelector(name); let back = one;"
-            " while (getComputedStyle(back).backgroundColor === 'rgba(0, 0, 0, 0)') back = back.parentElement;"
-            " return [getComputedStyle(one).color, getComputedStyle(back).backgroundColor]; })"
-        )
+        names = ["body", ".muted", ".headline", ".lamp.broken", ".lamp.warn", "a"]
+        colours[dark] = page.script(COLOURS.replace("NAMES", json.dumps(names)))
         assert [contrast(text, back) for text, back in colours[dark] if contrast(text, back) < 4.5] == []
     assert colours[False] != colours[True]
 
@@ -164,6 +169,62 @@ def contrast(one: str, two: str) -> float:
 
     low, high = sorted((light(one), light(two)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_the_ladder_says_what_php_ini_sets_and_where(page: Page) -> None:
+    rungs = page.script(
+        "[...document.querySelectorAll('.ladder')].map(one => [one.querySelector('h4').textContent.trim(),"
+        " one.querySelector('dt').innerText.replace(/\\s+/g, ' '), one.querySelector('.value').innerText.trim()])"
+    )
+    found = {title: (name, value) for title, name, value in rungs}
+    name, value = found["api.example.com → pool api"]
+    assert re.fullmatch(r"PHP max_execution_time /etc/php/8\.2/fpm/php\.ini:\d+", name)
+    assert value == "30 s"
+    name, value = found["report.example.com → pool report"]
+    assert re.fullmatch(r"PHP max_execution_time /etc/php/8\.2/fpm/pool\.d/report\.conf:\d+", name)
+    assert value == "300 s"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_paper_is_light_and_holds_the_whole_width(browser: Browser, report: Path, dark: bool) -> None:
+    found = browser.page()
+    found.size(794, 1123)  # A4 at 96 dots an inch
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    found.ask("Emulation.setEmulatedMedia", media="print", features=[scheme])
+    found.open(report)
+    names = json.dumps(["body", ".muted", ".headline", ".lamp.broken", ".lamp.warn", "pre", "a"])
+    colours = found.script(COLOURS.replace("NAMES", names))
+    assert [
+        pair for pair in colours if contrast(*pair) < 4.5 or contrast(pair[1], "rgb(255, 255, 255)") > 1.6
+    ] == []
+    assert found.script(WIDE) == []
+    sheets = base64.b64decode(
+        found.ask("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)["data"]
+    )
+    assert sheets.startswith(b"%PDF-")
+    # Each host starts a sheet of its own.
+    assert len(re.findall(rb"/Type\s*/Page\b", sheets)) >= 3
+
+
+def test_no_state_is_told_by_colour_alone(page: Page) -> None:
+    shown = page.script(
+        "[...document.querySelectorAll('svg.glyph')].map(one => [one.getAttribute('class').split(' ')[1],"
+        " one.querySelector('use').getAttribute('href')])"
+    )
+    states = {(state, sign) for state, sign in shown}
+    assert {"broken", "warn", "good"} <= {state for state, _sign in states}
+    assert len(states) == len({sign for _state, sign in states}) == len({state for state, _sign in states})
+    # Lamps say their state to a screen reader, and the timeline's causes have a pattern each.
+    assert (
+        page.script(
+            "[...document.querySelectorAll('.lamp .glyph')].filter(one => !one.getAttribute('aria-label')).length"
+        )
+        == 0
+    )
+    looks = page.script(
+        "[...document.querySelectorAll('.timeline ~ .legend rect')].map(one => one.getAttribute('fill') || one.getAttribute('class'))"
+    )
+    assert len(looks) == len(set(looks)) >= 2
 
 
 def test_markup_in_a_request_stays_text(page: Page) -> None:

@@ -18,6 +18,9 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/lab"))
+import demo
+
 NAME = "php-stack-it-audit"
 LAB = [sys.executable, str(ROOT / "tests/lab/lab.py")]
 BIN = Path(sys.executable).parent
@@ -130,7 +133,7 @@ def broken(runner: Runner, stock: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def hardened(runner: Runner, diagnosed: str) -> dict[str, Any]:
+def hardened(runner: Runner, demonstrated: str) -> dict[str, Any]:
     runner.run("ansible-playbook", "playbooks/harden-php-stack.yml", "-e", "@tests/lab/demo/stack.yml")
     return runner.audit(since="0s")
 
@@ -138,6 +141,20 @@ def hardened(runner: Runner, diagnosed: str) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def diagnosed(runner: Runner, broken: dict[str, Any]) -> str:
     return runner.run("ansible-playbook", "--check", "playbooks/diagnose.yml")
+
+
+@pytest.fixture(scope="session")
+def demonstrated(runner: Runner, diagnosed: str, monkeypatch_session: pytest.MonkeyPatch) -> str:
+    """diagnose.yml on the host of `make demo`, after the demo's own requests, reloads and killed master."""
+    monkeypatch_session.setattr(demo, "NAME", NAME)
+    assert [good for _name, (_asked, good, _others) in demo.measure() if good] != []
+    return runner.run("ansible-playbook", "playbooks/diagnose.yml")
+
+
+@pytest.fixture(scope="session")
+def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 def test_the_distributions_host_has_no_critical_fault(stock: dict[str, Any]) -> None:
@@ -243,6 +260,25 @@ def test_a_fleet_gets_a_line_a_host_and_reports(
     suite = ElementTree.parse(tmp_path / f"{NAME}.xml").getroot()
     assert int(suite.attrib["failures"]) > 0
     assert (tmp_path / f"{NAME}.txt").read_text().startswith("nginx + PHP-FPM: 2 critical")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "502 on shop.example.com: nginx passes to /run/php/php7.4-fpm.sock",
+        "502 on blog.example.com: www-data may not connect",
+        "502 on api.example.com: pm.max_children = 5, as installed, and the pool ran out of workers",
+        "502 on report.example.com: PHP may run for 300 s, PHP-FPM",
+        "502 on api.example.com: process_control_timeout is 0: every",
+        # The sixth, and what the demo does to show it.
+        "php8.2-fpm.service: Restart=no: after a crash",
+        "502 on api.example.com: Nobody listens on /run/php/api.sock",
+    ],
+)
+def test_diagnose_names_every_fault_of_the_demo(demonstrated: str, words: str) -> None:
+    screen = demonstrated[demonstrated.index("===") : demonstrated.index("ok: [")]
+    assert len(screen.splitlines()) <= 50
+    assert words in " ".join(screen.split()), screen
 
 
 def test_the_hardened_host_names_no_cause_after_visitors_and_reloads(

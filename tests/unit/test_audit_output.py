@@ -351,6 +351,30 @@ def test_the_screen_holds_the_cause_the_place_and_the_fix(
     assert len(lines) <= 46
 
 
+def test_a_rule_behind_a_verdict_in_one_line_has_its_own_line() -> None:
+    """What a verdict names as pointing the same way is read nowhere else, once the verdict has one line only."""
+    base = Finding("T05", "high", "a title", "fail", "php8.2-fpm.service", "Restart=no", "e")
+    verdicts = [
+        audit_verdict.Verdict(f"headline {number}", "c", 1, None, "high", rule=f"S0{number}", also=also)
+        for number, also in ((1, ("T02",)), (2, ()), (3, ("T05",)))
+    ]
+    found = Audit([base, replace(base, id="T02"), replace(base, id="N04", severity="medium")])
+    lines = audit_text.render(found, verdicts, []).splitlines()
+    assert "3. S03 (1 x) headline 3" in lines
+    assert "4. T05 php8.2-fpm.service: Restart=no" in lines
+    assert not any("T02 php8.2" in line for line in lines)
+    assert "  medium   N04 php8.2-fpm.service: Restart=no" in lines
+
+
+def test_two_pools_without_a_site_are_told_apart(tmp_path: Path) -> None:
+    case = Case(
+        "", "", edits=((POOL, "= 12", "= 5"),), live=logs(cause("max_children_reached", pools=["shop"]))
+    )
+    read = snapshot(tmp_path, case)
+    first = audit_verdict.rank(read, audit.judge(read))[0]
+    assert first.headline.startswith("502 (max_children_reached): pool shop (PHP 8.2): pm.max_children = 5")
+
+
 def test_nothing_wrong(tmp_path: Path) -> None:
     text = audit_text.render(audit.judge(snapshot(tmp_path)), [], [])
     assert text.splitlines()[0] == "nginx + PHP-FPM: no problem found"
