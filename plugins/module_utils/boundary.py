@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-import json
+import marshal
+import re
 import traceback
 from typing import Any, Callable
 
@@ -19,6 +20,10 @@ class StackError(Exception):
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details = details
+
+
+# How marshal writes a surrogate that stands for a byte.
+_SURROGATE = re.compile(rb"\xed[\xb2\xb3][\x80-\xbf]")
 
 
 def run_module(module: Any, action: Callable[[Any], dict[str, Any]]) -> None:
@@ -46,10 +51,11 @@ def printable(result: dict[str, Any]) -> dict[str, Any]:
     Inside, such bytes live as surrogates, so that a file is found again under its name.
     """
     try:
-        json.dumps(result, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError:
-        return {key: _printable(value) for key, value in result.items()}
-    return result
+        is_printable = not _SURROGATE.search(marshal.dumps(result))
+    except ValueError:
+        is_printable = False
+    # To look at each value of a large answer takes far longer than to search it in one piece.
+    return result if is_printable else {key: _printable(value) for key, value in result.items()}
 
 
 def _printable(value: Any) -> Any:

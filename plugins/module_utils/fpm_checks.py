@@ -80,7 +80,8 @@ def _with_defaults(
 
 def _change(owner: FpmConfig | Pool, name: str, value: Any) -> None:
     """Put in what FPM made of a value; where it came from stays as it is."""
-    owner.settings[name] = dataclasses.replace(owner.settings[name], value=value)
+    if owner.settings[name].value is not value:
+        owner.settings[name] = dataclasses.replace(owner.settings[name], value=value)
 
 
 def _finish_globals(config: FpmConfig, build: Build) -> None:

@@ -143,7 +143,9 @@ class _Reader:
             return
         self.open.append(path)
         self.config.files.append(path)
-        for number, line in enumerate(text.split("\n"), 1):
+        lines = text.split("\n")
+        self.config.first_lines[path] = lines[0]
+        for number, line in enumerate(lines, 1):
             try:
                 statements = parse_line(line, self.build.variable, self.build.version)
             except IniSyntaxError as error:

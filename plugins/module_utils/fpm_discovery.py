@@ -71,10 +71,14 @@ def survey(host: Host) -> Survey:
         masters = [_with_files(found, host) for found in by_layout]
         return Survey(masters, systemd_units.read_socket_units(host), None, None)
 
-    processes = procfs.read()
     names = {found.unit for found in by_layout if found.unit}
-    names |= {process.unit for process in processes.masters if process.unit}
-    units = systemd_units.show(host, sorted(names))
+    question = systemd_units.Question(host, sorted(names))
+    processes = procfs.read()
+    units = question.answer()
+    # A master may run in a unit whose name tells nobody of FPM.
+    more = {process.unit for process in processes.masters if process.unit} - names - set(units or {})
+    if units is not None and more:
+        units.update(systemd_units.Question(host, sorted(more)).answer() or {})
     running = [_of_process(process, host, panels) for process in processes.masters]
     masters = running + _not_running(by_layout, running, units or {}, host, panels)
     masters = [_with_unit(found, units) for found in masters]

@@ -62,8 +62,7 @@ def gather(
             configs[key] = _load(master)
         config = configs[key]
         masters.append(_master(master, config, found, defaults))
-        names = {pool.name for pool in config.pools}
-        reader = _PoolReader(master, found, listeners, masters[-1]["running"], names)
+        reader = _PoolReader(master, found, listeners, masters[-1]["running"], config)
         for pool in config.pools:
             if not pools or pool.name in pools:
                 gathered.append(reader.pool(pool))
@@ -174,11 +173,14 @@ class _PoolReader:
         found: Survey,
         listeners: list[Listener] | None,
         running: bool | None,
-        names: set[str],
+        config: FpmConfig,
     ) -> None:
         self.master = master
-        self.names = names
+        self.names = {pool.name for pool in config.pools}
+        # Files that the roles of this collection wrote: their marker is the first line.
+        self.managed = {file for file, line in config.first_lines.items() if _MARKER in line}
         self.found = found
+        self.sockets = [unit for unit in found.sockets if master.unit is None or master.unit in unit.services]
         self.running = running
         self.process = master.process
         self.listeners = listeners
@@ -223,7 +225,7 @@ class _PoolReader:
             "master": self.master.config_file,
             "file": pool.file,
             "line": pool.line,
-            "managed": self.managed(pool.file),
+            "managed": pool.file in self.managed,
             "user": pool.value("user"),
             "group": pool.value("group"),
             "listen": _listen(pool, target, held),
@@ -261,16 +263,9 @@ class _PoolReader:
         entries = self.by_path.get(target.path, []) if target.path else self.listeners or []
         return find_listener(target, entries, self.inodes)
 
-    def managed(self, file: str) -> bool:
-        """Whether the roles of this collection wrote a file: their marker is its first line."""
-        try:
-            return _MARKER in self.master.host.read_text(file).partition("\n")[0]
-        except OSError:
-            return False
-
     def held(self, pool: Pool, workers: list[procfs.Worker]) -> Held | None:
         listen = pool.value("listen")
-        if not listen or not self.found.sockets:
+        if not listen or not self.sockets:
             return None
         accepts_on = None
         if workers:
@@ -279,7 +274,7 @@ class _PoolReader:
             plain = endpoint(listen)
             accepts_on = self.listener(plain)
         return find_held(
-            pool.name, listen, self.master.unit, self.found.sockets, self.master.environment, accepts_on
+            pool.name, listen, self.master.unit, self.sockets, self.master.environment, accepts_on
         )
 
     def orphans(self, listener: Listener) -> list[procfs.Worker]:

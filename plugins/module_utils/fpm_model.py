@@ -65,6 +65,7 @@ class FpmConfig:
     """What one master loads.
 
     :param files: every file read, in order.
+    :param first_lines: the first line of each of them.
     :param problems: what FPM refuses; empty where ``php-fpm -t`` passes, as far as the text shows.
     """
 
@@ -74,6 +75,7 @@ class FpmConfig:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    first_lines: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.fastcgi import (
 
 # A pool that answers does so in a millisecond: a few threads are faster than many. One that is saturated
 # keeps its thread for the whole timeout: as long as nothing happens for a moment, more threads are started.
-_FIRST, _MORE, _MOST = 4, 32, 512
+_FIRST, _MORE, _MOST = 8, 32, 512
 _MOMENT_SECONDS = 0.02
 _NOT_WORD = re.compile(r"\W+")
 

@@ -199,27 +199,48 @@ class Host:
 
         :raises HostError: on a tree (``root``), where nothing may be run.
         """
+        return self.start(argv).result(timeout, stdin)
+
+    def start(self, argv: list[str]) -> Command:
+        """Begin what `run` does, and go on meanwhile.
+
+        :raises HostError: as run() does.
+        """
         if not self.live:
             raise HostError(f"{argv[0]} cannot be run: {self.root} is a tree, not this host")
+        return Command(argv)
+
+
+class Command:
+    """A command that runs; result() waits for it."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._argv = tuple(argv)
+        self._error = ""
+        self._process: subprocess.Popen[bytes] | None = None
         env = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
         env.setdefault("PATH", "")
         env["PATH"] = ":".join(filter(None, [env["PATH"], "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"]))
+        pipe = subprocess.PIPE
         try:
-            done = subprocess.run(
-                argv,
-                input=b"" if stdin is None else stdin,
-                capture_output=True,
-                timeout=timeout,
-                env=env,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return CommandResult(tuple(argv), -1, "", "", f"{argv[0]} did not end within {timeout:g} s")
+            self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
         except OSError as error:
-            return CommandResult(tuple(argv), -1, "", "", f"{argv[0]}: {error.strerror}")
+            self._error = f"{argv[0]}: {error.strerror}"
+
+    def result(self, timeout: float = 30.0, stdin: bytes | None = None) -> CommandResult:
+        """What it did; it is ended after ``timeout`` seconds."""
+        if self._process is None:
+            return CommandResult(self._argv, -1, "", "", self._error)
+        with self._process:
+            try:
+                out, err = self._process.communicate(b"" if stdin is None else stdin, timeout)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                words = f"{self._argv[0]} did not end within {timeout:g} s"
+                return CommandResult(self._argv, -1, "", "", words)
         return CommandResult(
-            tuple(argv),
-            done.returncode,
-            done.stdout.decode("utf-8", "replace"),
-            done.stderr.decode("utf-8", "replace"),
+            self._argv,
+            self._process.returncode,
+            out.decode("utf-8", "replace"),
+            err.decode("utf-8", "replace"),
         )

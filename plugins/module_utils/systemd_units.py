@@ -55,16 +55,19 @@ class SocketUnit:
     links: tuple[str, ...] = ()
 
 
-def show(host: Host, services: list[str]) -> dict[str, dict[str, str]] | None:
-    """The properties of these services, of every loaded FPM service and of every loaded socket unit.
+class Question:
+    """Asks systemd, while its caller goes on, about services, every loaded FPM service and every loaded socket unit."""
 
-    :returns: by unit id; None where systemd does not run.
-    """
-    wanted = [*services, "*fpm*.service", "*.socket"]
-    done = host.run(["systemctl", "show", "--no-pager", f"--property={_PROPERTIES}", "--", *wanted])
-    if done.rc != 0:
-        return None
-    return parse_show(done.stdout)
+    def __init__(self, host: Host, services: list[str]) -> None:
+        wanted = [*services, "*fpm*.service", "*.socket"]
+        self._command = host.start(
+            ["systemctl", "show", "--no-pager", f"--property={_PROPERTIES}", "--", *wanted]
+        )
+
+    def answer(self) -> dict[str, dict[str, str]] | None:
+        """The properties by unit id; None where systemd does not run."""
+        done = self._command.result()
+        return parse_show(done.stdout) if done.rc == 0 else None
 
 
 def parse_show(output: str) -> dict[str, dict[str, str]]:

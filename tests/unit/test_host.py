@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.webops.php_stack.plugins.module_utils.fpm_facts import gather
-from ansible_collections.webops.php_stack.plugins.module_utils.host import MAX_TEXT_BYTES, Host
+from ansible_collections.webops.php_stack.plugins.module_utils.host import MAX_TEXT_BYTES, Host, HostError
 from ansible_collections.webops.php_stack.plugins.module_utils.log_files import LogFile
 from ansible_collections.webops.php_stack.plugins.module_utils.nginx_host import HostReader
 from ansible_collections.webops.php_stack.plugins.module_utils.nginx_tree import load
@@ -128,3 +128,29 @@ def test_a_log_that_is_a_pipe(odd: Path) -> None:
     (odd / "error.log").symlink_to(odd / "pipe.conf")
     with pytest.raises(OSError, match="it is a named pipe, not a file"):
         LogFile(Host(), f"{odd}/error.log")
+
+
+def test_commands() -> None:
+    host = Host()
+    done = host.run(["sh", "-c", "cat; printf '\\351' >&2; exit 3"], stdin=b"given")
+    assert (done.argv[0], done.rc, done.stdout, done.stderr, done.error) == ("sh", 3, "given", "\ufffd", "")
+    assert host.run(["cat"]).stdout == ""
+    missing = host.run(["/no/such/program"])
+    assert (missing.rc, missing.error) == (-1, "/no/such/program: No such file or directory")
+    late = host.run(["sleep", "30"], timeout=0.1)
+    assert (late.rc, late.error) == (-1, "sleep did not end within 0.1 s")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_command_runs_beside_its_caller(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    running = Host().start(["cat", f"{tmp_path}/pipe"])
+    # The command waits for this very line.
+    (tmp_path / "pipe").write_text("from the caller")
+    assert running.result().stdout == "from the caller"
+
+
+def test_nothing_is_run_on_a_tree(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="is a tree, not this host"):
+        Host(str(tmp_path)).run(["true"])
