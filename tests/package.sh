@@ -31,6 +31,13 @@ ansible-playbook -i inventory.json webops.php_stack.harden_php_stack -e @stack.y
 ansible -i inventory.json all -m webops.php_stack.fpm_pool_facts | grep '"name": "shop"' >/dev/null
 docker exec $name curl -sf -H 'Host: shop.example.com' http://127.0.0.1/index.php
 
+# The playbooks that only look, in check mode.
+ansible-playbook -i inventory.json --check webops.php_stack.diagnose | grep '^nginx + PHP-FPM: ' >/dev/null
+ansible-playbook -i inventory.json --check webops.php_stack.audit -e "audit_reports=$work/reports" | grep "^$name: " >/dev/null
+grep '"version": "2.1.0"' "reports/$name.sarif" >/dev/null
+ansible-playbook -i inventory.json --check webops.php_stack.report -e "php_stack_report_path=$work/report.html" >/dev/null
+grep '<title>PHP stack report' report.html >/dev/null
+
 # Each role alone, as another repository would use it: check mode on the stock host, a run, and a run that changes nothing.
 cat >"$work/alone.yml" <<'YAML'
 - hosts: all
