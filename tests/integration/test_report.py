@@ -211,7 +211,7 @@ def test_no_state_is_told_by_colour_alone(page: Page) -> None:
         "[...document.querySelectorAll('svg.glyph')].map(one => [one.getAttribute('class').split(' ')[1],"
         " one.querySelector('use').getAttribute('href')])"
     )
-    states = {(state, sign) for state, sign in shown}
+    states = {tuple(pair) for pair in shown}
     assert {"broken", "warn", "good"} <= {state for state, _sign in states}
     assert len(states) == len({sign for _state, sign in states}) == len({state for state, _sign in states})
     # Lamps say their state to a screen reader, and the timeline's causes have a pattern each.
