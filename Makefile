@@ -49,7 +49,7 @@ bench-reload: setup ## count deployments that a reload loses: flock --nonblock a
 	@tests/lab/images.sh stack
 	tests/bench/bench_reload_race.py
 
-bench-faults: setup ## count what faults cost three stacks; write docs/faults.md and its picture
+bench-faults: setup ## count what faults cost three stacks; write the README's table, docs/faults.md and the picture
 	@tests/lab/images.sh twin
 	tests/bench/bench_faults.py
 

@@ -55,7 +55,7 @@ for role in fpm_systemd fpm_reload php_fpm nginx_php; do
     nginx_php)
       variables+=(-e '{"php_fpm_pools": [{"name": "www", "listen": "/run/php/php8.2-fpm.sock"}],
                        "nginx_php_sites": [{"name": "a.example.com", "pool": "www", "root": "/srv/shop", "status_allow": []}],
-                       "php_fpm_socket_activation": false, "nginx_php_verify": false}') ;;
+                       "nginx_php_verify": false}') ;;
   esac
   ansible-playbook -i inventory.json alone.yml "${variables[@]}" --check
   ansible-playbook -i inventory.json alone.yml "${variables[@]}"

@@ -45,6 +45,7 @@ STAGES = [
     Stage("unit", "pytest -p no:cacheprovider tests/unit"),
     Stage("sanity", "tests/sanity.sh"),
     Stage("default", "molecule test -s default", needs_host=True),
+    Stage("sockets", "molecule test -s sockets", needs_host=True),
     Stage("modules", "molecule test -s modules", needs_host=True),
     Stage("package", "tests/package.sh", needs_host=True),
     Stage("integration", "pytest -p no:cacheprovider tests/integration", needs_host=True),

@@ -145,7 +145,7 @@ def _targets(
         return {address: Target(address, reals[address]) for address in addresses}
     listeners = kernel_sockets.listeners(host)
     holders = _holders(host) if listeners else {}
-    asleep = _asleep(pools, masters)
+    asleep = {_real(host, address) for address in _asleep(pools, masters)}
     asked = [address for address in asked if connect and reals[address] not in asleep]
     causes = _connect(host, nginx or {}, asked, listeners)
     found = {}

@@ -273,9 +273,7 @@ def world_writable(snapshot: Snapshot) -> Iterator[Outcome]:
 def foreign_listener(snapshot: Snapshot) -> Iterator[Outcome]:
     masters = {master["config_file"]: master for master in snapshot.masters}
     for pool in snapshot.pools:
-        state = next(
-            (one for one in snapshot.targets.values() if one.real == pool["listen"]["address"]), None
-        )
+        state = snapshot.targets.get(pool["listen"]["address"])
         master = masters.get(pool["master"], {})
         if state is None or state.holders is None or not master.get("pid"):
             if pool["listen"]["kind"]:

@@ -12,6 +12,13 @@ SITES_AVAILABLE = "/etc/nginx/sites-available"
 SITES_ENABLED = "/etc/nginx/sites-enabled"
 UNITS = "/etc/systemd/system"
 DROP_IN = "50-php_stack.conf"
+# Links instead of `systemctl enable`: part of the transaction, and one step for any number of pools.
+SOCKETS_WANTS = f"{UNITS}/sockets.target.wants"
+MULTI_USER_WANTS = f"{UNITS}/multi-user.target.wants"
+LIBRARY = "/usr/local/lib/php_stack"
+ACTIVATE = f"{LIBRARY}/php-fpm-activate"
+# Read after every other file, so that its `listen` is the last one of a pool.
+GUESTS_FILE = "zz-php_stack-sockets.conf"
 
 
 def fpm_files(
@@ -20,16 +27,30 @@ def fpm_files(
     absent_pools: list[dict[str, str]],
     ini: dict[str, Any],
     global_settings: dict[str, Any],
+    prune: bool,
 ) -> dict[str, Any]:
     """files, manage and validate of the php_fpm role's transaction.
 
     A version without any described pool gets the global file alone: its own pools stay as they are.
+
+    :param prune: False keeps the files of pools that leave, except where one stands in the way of a new one.
     """
     files: list[dict[str, Any]] = []
     manage: list[dict[str, str]] = []
     validate: list[dict[str, Any]] = []
+    described = bool(pools or absent_pools)
     for version in versions:
         of_version = {"version": version}
+        config_dir = version["pool_dir"]
+        stale = [
+            # Without a described pool nothing says which of them are to stay.
+            {"dir": config_dir, "pattern": "*.conf" if described else "00-php_stack-*.conf"},
+            {"dir": version["ini_file"].rpartition("/")[0], "pattern": "99-php_stack*.ini"},
+        ]
+        manage += stale if prune else [{"dir": config_dir, "pattern": name} for name in version["in_the_way"]]
+        if version["empty"]:
+            files += _absent(version, absent_pools)
+            continue
         files.append(
             {
                 "path": version["global_file"],
@@ -66,26 +87,37 @@ def fpm_files(
             for pool in pools
             if pool["version"] == version["version"]
         ]
-        files += [
-            {"path": f"{version['pool_dir']}/{pool['name']}.conf", "state": "absent"}
-            for pool in absent_pools
-            if pool["version"] == version["version"]
-        ]
-        described = any(pool["version"] == version["version"] for pool in (*pools, *absent_pools))
-        manage += [
-            # Without a described pool nothing says which of them are to stay.
-            {"dir": version["pool_dir"], "pattern": "*.conf" if described else "00-php_stack-*.conf"},
-            {"dir": version["ini_file"].rpartition("/")[0], "pattern": "99-php_stack*.ini"},
-        ]
+        guests = [socket for socket in version["sockets"] if socket["guest"] and version["held"]]
+        if guests:
+            files.append(
+                {
+                    "path": f"{config_dir}/{GUESTS_FILE}",
+                    "template": "guests.conf.j2",
+                    "comment": ";",
+                    "vars": {"guests": guests},
+                }
+            )
+        elif not prune:
+            manage.append({"dir": config_dir, "pattern": GUESTS_FILE})
+        if prune:
+            files += _absent(version, absent_pools)
         validate.append(
             {
                 "name": f"php-fpm{version['version']} -t",
                 "command": [version["binary"], "--test", "--fpm-config", version["config_file"]],
             }
         )
-    if versions:
+    if versions and prune:
         manage.append({"dir": "/etc/logrotate.d", "pattern": "php_stack-*"})
     return {"files": files, "manage": manage, "validate": validate}
+
+
+def _absent(version: dict[str, Any], absent_pools: list[dict[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"path": f"{version['pool_dir']}/{pool['name']}.conf", "state": "absent"}
+        for pool in absent_pools
+        if pool["version"] == version["version"]
+    ]
 
 
 def nginx_files(
@@ -122,28 +154,73 @@ def nginx_files(
     }
 
 
-def systemd_files(versions: list[dict[str, Any]]) -> dict[str, Any]:
-    """files, directories and manage of the fpm_systemd role's transaction, and the units that it touches."""
+def systemd_files(versions: list[dict[str, Any]], prune: bool) -> dict[str, Any]:
+    """files, directories and manage of the fpm_systemd role's transaction, and the units that it touches.
+
+    :param prune: whether files of sockets and versions that are not planned any more are removed.
+    """
     files: list[dict[str, Any]] = []
     directories: list[dict[str, str]] = []
     for version in versions:
         folder = f"{UNITS}/{version['service']}.service.d"
         directories.append({"path": folder})
+        of_version = {"version": version}
         files += [
-            {
-                "path": f"{folder}/{DROP_IN}",
-                "template": "php-fpm.service.conf.j2",
-                "vars": {"version": version},
-            },
+            {"path": f"{folder}/{DROP_IN}", "template": "php-fpm.service.conf.j2", "vars": of_version},
             {
                 "path": f"/etc/tmpfiles.d/php_stack-{version['service']}.conf",
                 "template": "tmpfiles.conf.j2",
-                "vars": {"version": version},
+                "vars": of_version,
             },
         ]
+        files += _socket_files(version)
+    with_sockets = any(version["sockets"] for version in versions)
+    if with_sockets:
+        directories += [{"path": path} for path in ("/etc/php_stack", LIBRARY, SOCKETS_WANTS)]
+        files.append({"path": ACTIVATE, "template": "php-fpm-activate.j2", "mode": "0755"})
+    stale = [
+        {"dir": "/etc/tmpfiles.d", "pattern": "php_stack-php*-fpm.conf"},
+        {"dir": UNITS, "pattern": "php*-fpm-*.socket"},
+        {"dir": SOCKETS_WANTS, "pattern": "php*-fpm-*.socket"},
+        {"dir": UNITS, "pattern": "php_stack-php*-fpm-mend.*"},
+        {"dir": MULTI_USER_WANTS, "pattern": "php_stack-php*-fpm-mend.path"},
+        {"dir": "/etc/php_stack", "pattern": "php*-fpm.sockets"},
+        {"dir": LIBRARY, "pattern": "php-fpm-activate"},
+    ]
     return {
         "files": files,
         "directories": directories,
-        "manage": [{"dir": "/etc/tmpfiles.d", "pattern": "php_stack-*.conf"}],
-        "units": [f"{version['service']}.service" for version in versions],
+        "manage": stale if prune else [],
+        "units": [f"{version['service']}.service" for version in versions]
+        + [socket["unit"] for version in versions for socket in version["sockets"]],
+        "menders": [mender(version) for version in versions if version["sockets"]],
     }
+
+
+def mender(version: dict[str, Any]) -> str:
+    """The path unit that sees a socket being removed or closed."""
+    return f"php_stack-{version['service']}-mend.path"
+
+
+def _socket_files(version: dict[str, Any]) -> list[dict[str, Any]]:
+    if not version["sockets"]:
+        return []
+    path_unit = mender(version)
+    of_version = {"version": version}
+    files: list[dict[str, Any]] = [
+        {"path": version["sockets_file"], "template": "sockets.j2", "vars": of_version},
+        {"path": f"{UNITS}/{path_unit}", "template": "mend.path.j2", "vars": of_version},
+        {
+            "path": f"{UNITS}/{path_unit.replace('.path', '.service')}",
+            "template": "mend.service.j2",
+            "vars": of_version,
+        },
+        {"path": f"{MULTI_USER_WANTS}/{path_unit}", "state": "link", "target": f"{UNITS}/{path_unit}"},
+    ]
+    for socket in version["sockets"]:
+        unit = f"{UNITS}/{socket['unit']}"
+        files += [
+            {"path": unit, "template": "pool.socket.j2", "vars": {"socket": socket, **of_version}},
+            {"path": f"{SOCKETS_WANTS}/{socket['unit']}", "state": "link", "target": unit},
+        ]
+    return files

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 VERSION = re.compile(r"^\d+\.\d+$")
 
@@ -35,5 +36,24 @@ def layout(version: str, socket_dir: str) -> dict[str, str]:
         "ini_file": f"{config_dir}/conf.d/99-php_stack.ini",
         "log_file": f"/var/log/{service}.log",
         "socket_dir": directory,
+        # Where systemd holds sockets. socket_dir has links to them: a link can be put back, or change hands, in
+        # one step while requests arrive; a socket cannot.
+        "held_dir": f"{directory}/held",
+        "sockets_file": f"/etc/php_stack/{service}.sockets",
         "package": f"php{version}-fpm",
+    }
+
+
+def socket_of(version: dict[str, Any], pool: str) -> dict[str, str]:
+    """The socket unit of a pool: its name, the socket's path, and the name that FPM listens under.
+
+    That name is no path where anything is: FPM unlinks it when it stops.
+
+    :param version: of `layout`.
+    """
+    return {
+        "pool": pool,
+        "unit": f"{version['service']}-{pool}.socket",
+        "path": f"{version['held_dir']}/{pool}.sock",
+        "listen_name": f"{version['socket_dir']}/.inherited-{pool}",
     }

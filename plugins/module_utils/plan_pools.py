@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils import plan_schema as schema
-from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION, layout, socket_of
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema import Key, Notes
 
 POOL_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
@@ -276,12 +276,22 @@ def plan_pool(
         listen_owner=pool["listen_owner"] or options["nginx_user"],
         listen_group=pool["listen_group"] or options["nginx_group"],
         listen_mode=pool["listen_mode"] or "0660",
+        socket=None,
         pm=process_manager(pool, options["sizes"], where, notes),
         timeouts=timeouts(pool, options["request_timeout"], where, notes),
     )
     _check_slowlog(pool, result["timeouts"]["request_terminate_timeout"], where, notes)
     if not port and pool["state"] == "present":
         _check_socket_rights(result, options, where, notes)
+        if options["socket_activation"] and version:
+            result["socket"] = socket_of(layout(version, options["socket_dir"]), name)
+            length = len(result["socket"]["path"].encode())
+            if length > SOCKET_PATH_BYTES:
+                notes.error(
+                    where,
+                    f"its socket {result['socket']['path']} has {length} bytes; a unix socket's path has at most"
+                    f" {SOCKET_PATH_BYTES}. Shorten the pool's name or php_fpm_socket_dir",
+                )
     return result
 
 

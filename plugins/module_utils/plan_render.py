@@ -44,18 +44,19 @@ def pool_directives(pool: dict[str, Any]) -> list[tuple[str, str]]:
     rows: list[tuple[str, Any]] = [
         ("user", pool["user"]),
         ("group", pool["group"]),
-        ("listen", pool["listen"]),
+        ("listen", pool["socket"]["listen_name"] if pool["socket"] else pool["listen"]),
     ]
-    if pool["listen_kind"] == "unix":
+    # For a socket that systemd holds, its unit sets owner, group, mode and backlog.
+    if pool["listen_kind"] == "unix" and not pool["socket"]:
         rows += [
             ("listen.owner", pool["listen_owner"]),
             ("listen.group", pool["listen_group"]),
             ("listen.mode", pool["listen_mode"]),
         ]
-    else:
+    elif pool["listen_kind"] == "tcp":
         rows.append(("listen.allowed_clients", ",".join(settings["listen_allowed_clients"])))
     rows += [
-        ("listen.backlog", settings["listen_backlog"]),
+        ("listen.backlog", None if pool["socket"] else settings["listen_backlog"]),
         ("pm", pm["mode"]),
         ("pm.max_children", pm["max_children"]),
         ("pm.start_servers", pm["start_servers"]),

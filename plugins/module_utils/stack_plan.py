@@ -13,7 +13,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.plan_files import
     nginx_files,
     systemd_files,
 )
-from ansible_collections.webops.php_stack.plugins.module_utils.plan_host import check_listeners
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_host import check_listeners, still_used
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION, layout, version_key
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_pools import plan_pool
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_render import (
@@ -28,6 +28,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.plan_schema impor
     size_bytes,
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_sites import plan_site, upstream_name
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_sockets import leaves, plan_sockets
 
 # The shortest grace that a reload gives to requests in flight, in seconds.
 MIN_PROCESS_CONTROL_TIMEOUT = 10
@@ -70,6 +71,8 @@ def plan(
     php_global: dict[str, Any] | None = None,
     host_pools: Sequence[dict[str, Any]] = (),
     nginx_locations: Sequence[dict[str, Any]] = (),
+    socket_activation: bool = False,
+    prune: bool = True,
 ) -> dict[str, Any]:
     """Plan one host.
 
@@ -83,8 +86,11 @@ def plan(
     :param php_global: further settings of FPM's [global] section.
     :param host_pools: the pools that are on the host now (fpm_pools of fpm_pool_facts).
     :param nginx_locations: the locations that reach PHP now (locations of nginx_fastcgi_info).
-    :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, sizing (what to ask
-        fpm_sizing for), fpm, systemd and nginx (the file sets of their transactions).
+    :param socket_activation: whether systemd holds the sockets of unix pools.
+    :param prune: False keeps pools, paths and sockets that are to go, for as long as nginx may use them.
+    :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, waits_for (where nginx still uses
+        what prune would remove, so that nothing is removed), sizing (what to ask fpm_sizing for), fpm, systemd and
+        nginx (the file sets of their transactions).
     :raises PlanError: with every mistake at once.
     """
     notes = Notes()
@@ -95,6 +101,7 @@ def plan(
         "nginx_group": nginx_group,
         "socket_dir": socket_dir.rstrip("/"),
         "request_timeout": request_timeout,
+        "socket_activation": socket_activation,
         "sizes": sizes or {},
     }
     planned: dict[str, dict[str, Any]] = {}
@@ -123,13 +130,24 @@ def plan(
     _check_sockets(present, notes)
     _check_sites(planned_sites, notes)
     _check_upstreams(present, notes)
-    versions = _versions(planned, options, managed_versions, process_control_timeout, notes)
+    # Where nothing is described, nothing of ours is said to go.
+    left = [
+        pool["version"]
+        for pool in host_pools
+        if planned and pool.get("managed") and pool["layout"] == "debian"
+    ]
+    versions = _versions(planned, options, [*managed_versions, *left], process_control_timeout, notes)
+    waits_for = still_used(planned, host_pools, nginx_locations) if prune else []
+    prune = prune and not waits_for
+    for version in versions:
+        # Where nothing is described, sockets stay as they are.
+        _add_sockets(version, planned, host_pools, socket_activation or not planned, prune and bool(planned))
     _limit_bodies(planned_sites, planned, php_ini if isinstance(php_ini, dict) else {}, notes)
     result_pools = sorted(
         (_public(pool, notes) for pool in present), key=lambda pool: (pool["version"], pool["name"])
     )
     # A description with mistakes is not whole yet: held against the host, what is missing would look removed.
-    if not notes.errors:
+    if not (notes.errors or waits_for or prune):
         check_listeners(planned, planned_sites, absent_sites, host_pools, nginx_locations, notes)
     ini = _settings("php_fpm_ini", php_ini, notes)
     global_settings = _settings("php_fpm_global", php_global, notes)
@@ -140,8 +158,20 @@ def plan(
         for pool in planned.values()
         if pool["state"] == "absent"
     ]
+    open_units = {pool["listen"].get("socket_unit") for pool in host_pools}
     upstreams = [
-        {"name": upstream_name(pool["name"]), "pool": pool["name"], "address": pool["address"]}
+        {
+            "name": upstream_name(pool["name"]),
+            "pool": pool["name"],
+            # The socket itself beside the link to it: removing the link costs no request. Before php_fpm has run,
+            # or where other means make the pool, there is no such socket.
+            "addresses": [pool["address"]]
+            + (
+                [f"unix:{pool['socket']['path']}"]
+                if pool["socket"] and pool["socket"]["unit"] in open_units
+                else []
+            ),
+        }
         for pool in result_pools
     ]
     return {
@@ -152,9 +182,10 @@ def plan(
         "absent_sites": absent_sites,
         "upstreams": upstreams,
         "sizing": [_sizing_request(pool) for pool in result_pools if pool["pm"]["auto"]],
-        "fpm": fpm_files(versions, result_pools, absent_pools, ini, global_settings),
-        "systemd": systemd_files(versions),
+        "fpm": fpm_files(versions, result_pools, absent_pools, ini, global_settings, prune),
+        "systemd": systemd_files(versions, prune and bool(planned)),
         "nginx": nginx_files(planned_sites, absent_sites, upstreams),
+        "waits_for": waits_for,
         "warnings": notes.warnings,
     }
 
@@ -286,6 +317,30 @@ def _versions(
         item["stop_timeout"] = item["process_control_timeout"] + STOP_MARGIN
         result.append(item)
     return result
+
+
+def _add_sockets(
+    version: dict[str, Any],
+    planned: dict[str, dict[str, Any]],
+    host_pools: Sequence[dict[str, Any]],
+    activation: bool,
+    prune: bool,
+) -> None:
+    """What a version needs to know of its sockets, and of the pools that are there beside the planned ones."""
+    mine = [pool for pool in planned.values() if pool["version"] == version["version"]]
+    present = [pool for pool in mine if pool["state"] == "present"]
+    absent = {pool["name"] for pool in mine if pool["state"] == "absent"}
+    there = [pool for pool in host_pools if pool["version"] == version["version"]]
+    version["sockets"] = plan_sockets(version, present, absent, there, activation, prune)
+    version["held"] = activation and bool(version["sockets"])
+    names = {pool["name"] for pool in present}
+    paths = {pool["listen"] for pool in present if not pool["socket"]}
+    others = [pool for pool in there if pool["name"] not in names]
+    # A version whose last pools leave has no valid configuration: its service is stopped instead.
+    version["empty"] = bool(prune and there and not present and all(leaves(pool, absent) for pool in others))
+    version["in_the_way"] = sorted(
+        pool["file"].rpartition("/")[2] for pool in others if pool["listen"]["path"] in paths
+    )
 
 
 def _control_timeout(pools: list[dict[str, Any]], wanted: Any, notes: Notes) -> int:

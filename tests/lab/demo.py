@@ -81,6 +81,7 @@ def main() -> int:
     begin = time.monotonic()
     heading("A stock Debian 12 host with nginx and PHP-FPM, broken in six ways")
     lab.up(NAME, "stack", None, fresh=True)
+    INVENTORY.parent.mkdir(parents=True, exist_ok=True)
     INVENTORY.write_text(lab.inventory([NAME]))
     lab.docker("cp", str(CHECKOUT / "tests/lab/demo/break.sh"), f"{NAME}:/root/break.sh")
     on_host("bash /root/break.sh")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
-from faultlab import client, outcome, picture, tables
+from faultlab import client, faults, outcome, picture, tables
 from faultlab.outcome import Outcome
 
 HEY = """
@@ -147,6 +147,28 @@ def test_hey_report():
     }
 
 
+POST_LOST = {"method": "POST", "answer": "502", "reason": "reset", "count": 2}
+GET_CUT = {"method": "GET", "answer": "cut", "reason": "reset", "count": 1}
+GET_LOST = {"method": "GET", "answer": "502", "reason": "reset", "count": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "healthy", "kinds", "broken"),
+    [
+        ("restarts", 0.4, [], []),
+        ("restarts", 0.4, [POST_LOST], ["2 POST lost, 502: reset"]),
+        ("restarts", None, [], ["it did not become healthy without a person"]),
+        ("worker_kills", 0.0, [POST_LOST, GET_CUT], []),
+        ("worker_kills", 0.0, [POST_LOST, GET_LOST], ["3 GET lost, 502: reset"]),
+        ("socket_closed", 1.9, [GET_LOST, POST_LOST], []),
+        ("socket_closed", 2.1, [], ["healthy only after 2.1 s"]),
+    ],
+)
+def test_what_ours_promises(name, healthy, kinds, broken):
+    figures = {"healthy_after_seconds": healthy, "by_kind": kinds}
+    assert faults.broken_promises(faults.BY_NAME[name], figures) == broken
+
+
 @pytest.mark.parametrize("report", ["", "Requests/sec: 12.0", "99% in 0.1 secs"])
 def test_hey_report_without_figures(report):
     with pytest.raises(ValueError, match="hey's report has no"):
@@ -180,7 +202,20 @@ def results(ours):
 
 
 def test_readme_section():
-    text = tables.readme(results(cell()))
+    rows = [row for row in tables.readme(results(cell(2, 2))).splitlines() if row.startswith("|")]
+    assert rows == [
+        "| requests lost | distribution's default | usual <recipe> | ours |",
+        "| --- | ---: | ---: | ---: |",
+        "| a kill & more | 200 of 240 (40 POST) | no figure | 2 of 240 (2 POST) |",
+        "| **all of them** | **200 of 240 (40 POST)** | **0 of 0** | **2 of 240 (2 POST)** |",
+    ]
+    assert "| a kill & more | 200 of 240 (40 POST) | no figure | **0 of 240** |" in tables.readme(
+        results(cell())
+    )
+
+
+def test_details():
+    text = tables.details(results(cell()))
     assert (
         "| a kill & more | 200 of 240 (40 POST); 40 ms; never | no figure | **0 of 240**; 40 ms; 0.0 s |"
         in text
@@ -197,28 +232,30 @@ def test_p99(seconds, text):
     assert tables.p99({"p99_seconds": seconds}) == text
 
 
-def test_readme_names_every_post_that_ours_lost():
-    text = tables.readme(results(cell(2, 2)))
+def test_details_name_every_post_that_ours_lost():
+    text = tables.details(results(cell(2, 2)))
     assert f"- a kill & more: 2 POST, 502: {RESET}" in text
     assert "lost nothing" not in text
 
 
-def test_readme_says_what_the_run_left_out():
-    assert "Not in this run: a reboot; a crash." in tables.readme(results(cell()), ["a reboot", "a crash"])
-    assert "Not in this run" not in tables.readme(results(cell()))
+def test_details_say_what_the_run_left_out():
+    assert "Not in this run: a reboot; a crash." in tables.details(results(cell()), ["a reboot", "a crash"])
+    assert "Not in this run" not in tables.details(results(cell()))
 
 
 def test_insert_replaces_only_its_section():
     readme = f"above\n{tables.BEGIN}\nold\n{tables.END}\nbelow\n"
-    section = tables.readme(results(cell()))
-    assert tables.insert(readme, section) == f"above\n{section}\nbelow\n"
-    assert tables.insert(tables.insert(readme, section), section) == tables.insert(readme, section)
+    section = tables.details(results(cell()))
+    assert tables.insert(readme, section, "x") == f"above\n{section}\nbelow\n"
+    assert tables.insert(tables.insert(readme, section, "x"), section, "x") == tables.insert(
+        readme, section, "x"
+    )
 
 
 @pytest.mark.parametrize("readme", ["", tables.BEGIN, f"{tables.END}\n{tables.BEGIN}", tables.END])
 def test_insert_wants_both_markers(readme):
     with pytest.raises(ValueError, match=r"docs/faults\.md: it needs one line"):
-        tables.insert(readme, "new")
+        tables.insert(readme, "new", "docs/faults.md")
 
 
 def test_picture_is_well_formed_and_says_all_in_words():

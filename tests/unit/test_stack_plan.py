@@ -79,7 +79,7 @@ def test_the_site_waits_as_long_as_its_pool_needs():
     site = result["sites"][0]
     assert (site["fastcgi_read_timeout"], site["fastcgi_send_timeout"]) == (305, 305)
     assert result["upstreams"] == [
-        {"name": "php_shop", "pool": "shop", "address": "unix:/run/php8.2-fpm/shop.sock"}
+        {"name": "php_shop", "pool": "shop", "addresses": ["unix:/run/php8.2-fpm/shop.sock"]}
     ]
     assert directives(result["pools"][0])["listen"] == "/run/php8.2-fpm/shop.sock"
 
@@ -346,7 +346,15 @@ def test_values_are_quoted_where_the_scanner_would_read_more_into_them(value, ex
 
 
 def host_pool(name, address, managed):
-    return {"name": name, "version": "8.2", "managed": managed, "listen": {"address": address}}
+    path = address.removeprefix("unix:")
+    return {
+        "name": name,
+        "version": "8.2",
+        "layout": "debian",
+        "managed": managed,
+        "file": f"/etc/php/8.2/fpm/pool.d/{name}.conf",
+        "listen": {"address": address, "kind": "unix", "path": path, "acl_users": None},
+    }
 
 
 def location(address):
@@ -382,7 +390,11 @@ def location(address):
     ids=["moved", "absent", "described no more"],
 )
 def test_a_listener_that_a_site_still_uses_is_not_taken_away(pools, on_host, error):
-    options = {"host_pools": [on_host], "nginx_locations": [location(on_host["listen"]["address"])]}
+    options = {
+        "host_pools": [on_host],
+        "nginx_locations": [location(on_host["listen"]["address"])],
+        "prune": False,
+    }
     (found,) = mistakes(pools, **options)
     assert error in found
 

@@ -20,8 +20,9 @@ def test_services_run_and_start_at_boot(host, service):
 
 @pytest.mark.parametrize("pool", SOCKETS)
 def test_socket_belongs_to_nginx(host, pool):
-    socket = host.file(f"/run/php8.2-fpm/{pool}.sock")
+    socket = host.file(f"/run/php8.2-fpm/held/{pool}.sock")
     assert socket.is_socket
+    assert host.file(f"/run/php8.2-fpm/{pool}.sock").linked_to == socket.path
     assert (socket.user, socket.group, oct(socket.mode)) == ("www-data", "www-data", "0o660")
 
 

@@ -24,20 +24,7 @@ SITE = "shop.example.com"
 SATURATED_SITE = "blog.example.com"
 MEMORY = "768m"
 
-_LOAD_PAGE = r"""<?php
-// Short naps: a signal cuts one long sleep short, and a request would look quicker than it is.
-$end = hrtime(true) + 1000000 * (int) ($_GET['ms'] ?? 0);
-while (hrtime(true) < $end) usleep(2000);
-echo 'ok ', $_GET['id'] ?? '', ' ', strlen(file_get_contents('php://input')), "\n";
-"""
-# Stops far above the container's limit, where the host knows no limits.
-_EAT_PAGE = r"""<?php
-ini_set('memory_limit', '-1');
-$eaten = [];
-for ($i = 0; $i < 1536; $i++) $eaten[] = str_repeat('x', 1 << 20);
-echo "still here\n";
-"""
-PAGES = {"load.php": _LOAD_PAGE, "eat.php": _EAT_PAGE, "alive.txt": "alive\n"}
+PAGES = CHECKOUT / "tests/lab/faultlab/pages"
 
 
 @dataclass(frozen=True)
@@ -92,11 +79,8 @@ class Stack:
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
         self.inventory.write_text(lab.inventory([self.name]))
         self.log.write_text("")
-        for name, text in PAGES.items():
-            subprocess.run(
-                ["docker", "exec", "-i", self.name, "bash", "-c", f"mkdir -p /srv/lab; cat >/srv/lab/{name}"],
-                input=text, text=True, check=True,
-            )  # fmt: skip
+        self.sh("mkdir -p /srv/lab")
+        lab.docker("cp", f"{PAGES}/.", f"{self.name}:/srv/lab")
         if self.apply(self.wanted) != 0:
             raise RuntimeError(f"{self.title}: the first run of its playbook failed, see {self.log}")
         if not self.healthy():
@@ -135,16 +119,21 @@ class Stack:
     def variables(self, wanted: Wanted) -> dict[str, Any]:
         raise NotImplementedError
 
-    def apply(self, wanted: Wanted) -> int:
-        """Run the stack's playbook; its exit code. What is wanted is kept where it succeeded."""
-        binary = CHECKOUT / ".venv/bin/ansible-playbook"
+    def play(self, variables: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+        """Run the stack's playbook on this host alone; what it printed is added to the log too."""
         done = subprocess.run(
-            [str(binary), "-i", str(self.inventory), "-e", json.dumps(self.variables(wanted)), str(self.playbook)],
+            [str(CHECKOUT / ".venv/bin/ansible-playbook"), "-i", str(self.inventory), "--limit", self.name,
+             "-e", json.dumps(variables), *options, str(self.playbook)],
             check=False, capture_output=True, text=True, cwd=CHECKOUT, stdin=subprocess.DEVNULL,
             env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         )  # fmt: skip
         with self.log.open("a") as log:
             log.write(done.stdout + done.stderr)
+        return done
+
+    def apply(self, wanted: Wanted) -> int:
+        """Run the stack's playbook; its exit code. What is wanted is kept where it succeeded."""
+        done = self.play(self.variables(wanted))
         if done.returncode == 0:
             self.wanted = wanted
         return done.returncode

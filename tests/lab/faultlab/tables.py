@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The webops.php_stack maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The results as text: for the terminal, and the section of docs/faults.md. Pure; `results` is docs/faults.json."""
+"""The results as text: for the terminal, the README and docs/faults.md. Pure; `results` is docs/faults.json."""
 
 from __future__ import annotations
 
@@ -56,7 +56,40 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def readme(results: Results, left_out: Sequence[str] = ()) -> str:
+def readme(results: Results) -> str:
+    """The README's section, with its markers: what was lost, and nothing else."""
+    stacks = results["stacks"]
+    lines = [
+        BEGIN,
+        "",
+        _row(["requests lost", *stacks.values()]),
+        _row(["---", *("---:" for _name in stacks)]),
+    ]
+    for fault in results["faults"]:
+        cells = [fault["cells"].get(key) for key in stacks]
+        lines.append(
+            _row(
+                [
+                    fault["title"],
+                    *(f"**{lost(c)}**" if c and c.get("lost") == 0 else lost(c) for c in cells),
+                ]
+            )
+        )
+    lines += [
+        _row(["**all of them**", *(f"**{_total(results, key)}**" for key in stacks)]),
+        "",
+        "![The share of requests lost, by fault and host](docs/faults.svg)",
+        "",
+        f"`make bench-faults` made this table and repeats it ({results['seconds'] / 60:.0f} minutes here): three hosts of the"
+        " same packages, the same load, one fault at a time. [docs/faults.md](docs/faults.md) has the load, the p99 and the time"
+        " until healthy, and the reason of every lost request.",
+        "",
+        END,
+    ]
+    return "\n".join(lines)
+
+
+def details(results: Results, left_out: Sequence[str] = ()) -> str:
     """The section of docs/faults.md, with its markers; `left_out` are the titles of faults that were not run."""
     stacks = results["stacks"]
     names = list(stacks.values())
@@ -65,8 +98,6 @@ def readme(results: Results, left_out: Sequence[str] = ()) -> str:
     lines = [
         BEGIN,
         "",
-        "## What a fault costs",
-        "",
         "Requests lost by three hosts made of the same packages, under the same load, one fault at a time.",
         "",
         _row(["fault", *names]),
@@ -74,7 +105,7 @@ def readme(results: Results, left_out: Sequence[str] = ()) -> str:
     ]
     for fault in results["faults"]:
         cells = fault["cells"]
-        lines.append(_row([fault["title"], *(_readme_cell(cells.get(key)) for key in stacks)]))
+        lines.append(_row([fault["title"], *(_details_cell(cells.get(key)) for key in stacks)]))
     lines.append(_row(["**all of them**", *(f"**{total[key]}**" for key in stacks)]))
     lines += [
         "",
@@ -111,7 +142,7 @@ def readme(results: Results, left_out: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def _readme_cell(cell: Results | None) -> str:
+def _details_cell(cell: Results | None) -> str:
     if cell is None or "error" in cell:
         return lost(cell)
     text = lost(cell)
@@ -140,8 +171,8 @@ def _losses_of_ours(results: Results) -> list[str]:
     return [f"What {name} lost, and why:", "", *lines]
 
 
-def insert(text: str, section: str) -> str:
-    """The document with its section replaced. ValueError where a marker is missing."""
+def insert(text: str, section: str, name: str) -> str:
+    """The document of that name with its section replaced. ValueError where a marker is missing."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"docs/faults.md: it needs one line {BEGIN!r} and, below it, one line {END!r}")
+        raise ValueError(f"{name}: it needs one line {BEGIN!r} and, below it, one line {END!r}")
     return text[: text.index(BEGIN)] + section + text[text.index(END) + len(END) :]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from fpm_reload import config, due, lastgood, limits, master, sockets, unit
+from fpm_reload import config, due, held, lastgood, limits, master, sockets, unit
 from fpm_reload.lock import CONFIG_LOCK, LockFolder, State, boot_id, now_ns
 from fpm_reload.outcome import RELOAD_FAILED, RESTORED, SOCKETS_SILENT, SWITCHED_OFF, Failure
 from fpm_reload.probe import Round
@@ -21,6 +21,7 @@ _ATTEMPTS = 3
 # the next reload stops it again: for so many times the length of the last one, and for so long, at most.
 _BREATHING_FACTOR = 4
 _BREATHING_SECONDS = 10.0
+_MEND_TURNS = 3
 _DONE_WORDS = {"reload": "reloaded", "restart": "restarted", "start": "started"}
 
 
@@ -61,8 +62,9 @@ def decide(found: Unit, settings: config.Settings, forced: bool, unresolved: lis
         return Decision("start", (f"the unit was {found.active}",))
     if forced:
         return Decision("restart", ("asked for",))
-    reasons = sockets.restart_reasons(settings, master.listeners(found.pid))
+    reasons = held.restart_reasons(found)
     reasons += [f"{name} does not listen yet" for name in unit.idle_sockets(found)]
+    reasons += sockets.restart_reasons(settings, master.listeners(found.pid), held.backlogs(found))
     # What a restart did not mend before, it will not mend now: never cut requests twice for one reason.
     fresh = tuple(reason for reason in reasons if reason not in unresolved)
     return Decision("restart", fresh) if fresh else Decision("reload")
@@ -99,8 +101,8 @@ def perform(request: Request, folder: LockFolder) -> str:
         try:
             with folder.hold(CONFIG_LOCK, exclusive=False, seconds=request.seconds):
                 found = unit.show(request.unit)
-                tried = lastgood.collect(found.config_file)
-                return _act(request, found, folder, state.unresolved if state else [], tried)
+                tried = lastgood.collect(found.config_file, held.table_file(found.name))
+                return _act(request, found, folder, state or State(boot_id(), 0, ""), tried)
         except Failure as failure:
             if not failure.config_suspect:
                 raise
@@ -108,6 +110,33 @@ def perform(request: Request, folder: LockFolder) -> str:
             with folder.hold(CONFIG_LOCK, exclusive=True, seconds=request.seconds):
                 _restore(request, tried, failure)
             raise
+
+
+def mend(request: Request, folder: LockFolder) -> str:
+    """Bring back held sockets that somebody removed, moved or closed.
+
+    :returns: what was done, in words; empty where all is well.
+    :raises Failure: with the exit code.
+    """
+    found = unit.show(request.unit)
+    done: list[str] = []
+    with folder.hold(f"{found.name}.lock", exclusive=True, seconds=request.seconds):
+        # systemd does not see what happens while this runs: look again after each change.
+        for _turn in range(_MEND_TURNS):
+            found = unit.show(request.unit)
+            opened = held.reopen(found)
+            live = {listener.path for listener in master.listeners(found.pid)} if found.running else set()
+            mended = held.mend(found, live)
+            if opened and found.running:
+                _bring_about(
+                    found, config.Settings(), Decision("restart", ("sockets were removed",)), request.seconds
+                )
+                done.append(f"{_DONE_WORDS['restart']}, systemd made {', '.join(opened)} anew")
+            if mended:
+                done.append(f"mended {', '.join(mended)}")
+            if not (opened or mended):
+                break
+    return f"{found.name}: {'; '.join(done)}" if done else ""
 
 
 def _let_breathe(found: Unit, last: State) -> None:
@@ -129,29 +158,47 @@ def _let_breathe(found: Unit, last: State) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _act(
-    request: Request, found: Unit, folder: LockFolder, unresolved: list[str], tried: lastgood.Files
-) -> str:
+def _act(request: Request, found: Unit, folder: LockFolder, before: State, tried: lastgood.Files) -> str:
     begun = time.monotonic()
     settings = config.check(found)
-    decision = decide(found, settings, request.restart, unresolved)
-    state = State(boot_id(), now_ns(), decision.action, unresolved=list(unresolved))
+    opened = held.open_sockets(found)
+    plain = {pool.listen for pool in settings.pools}
+    own = held.own_listeners(found, plain) if found.running else []
+    decision = decide(found, settings, request.restart, before.unresolved)
+    state = State(
+        boot_id(), now_ns(), decision.action, unresolved=list(before.unresolved), links=before.links
+    )
     folder.write_state(found.name, state)
     old_limits = limits.bring_up_to_date(found.pid, found.limits) if decision.action == "reload" else []
+    mended = held.mend(found, plain)
+    if own:
+        held.take_over(found, own, begun + request.seconds)
     done, answered = _bring_about(found, settings, decision, request.seconds)
-    pid = unit.show(found.name).pid
-    mended = sockets.mend(pid, settings, master.listeners(pid))
+    now = unit.show(found.name)
+    # Again: FPM unlinks the path of a socket that it made itself, when it ends.
+    mended += [path for path in held.mend(now, plain) if path not in mended]
+    held.clean(now, before.links, plain)
+    state.links = held.links(now)
+    righted = sockets.mend(now.pid, settings, master.listeners(now.pid))
     if decision.action != "reload":
-        state.unresolved = sockets.restart_reasons(settings, master.listeners(pid))
+        state.unresolved = held.restart_reasons(now)
+        state.unresolved += sockets.restart_reasons(settings, master.listeners(now.pid), held.backlogs(now))
     lastgood.LastGood(found.name).save(tried)
     state.ok, state.action, state.ended_ns = True, done.action, now_ns()
     folder.write_state(found.name, state)
     # Under config.lock: what made the reload due was read, and nothing newer can have come since.
     due.forget(found.name)
-    still_old = limits.differing(pid, found.limits)
-    notes = [f"set owner, group and mode of {', '.join(mended)}"] if mended else []
-    if fresh := [name for name in old_limits if name not in still_old]:
-        notes.append(f"applied the unit's {', '.join(fresh)}")
+    still_old = limits.differing(now.pid, found.limits)
+    notes = [
+        f"{what} {', '.join(things)}"
+        for what, things in (
+            ("systemd opened", opened),
+            ("mended", mended),
+            ("set owner, group and mode of", righted),
+            ("applied the unit's", [name for name in old_limits if name not in still_old]),
+        )
+        if things
+    ]
     return _in_words(found.name, done, answered, notes, time.monotonic() - begun)
 
 
@@ -179,6 +226,7 @@ def _bring_about(
         since = time.time() - 0.1
         before = master.generation(found.pid) if found.running else None
         if decision.action != "reload":
+            held.make_way(found, settings)
             unit.run(["systemctl", "reset-failed", "--", found.service], 30)
         ran = unit.run(["systemctl", decision.action, "--", found.service], deadline - time.monotonic())
         if ran.rc == 0:
@@ -262,12 +310,12 @@ def _restore(request: Request, tried: lastgood.Files, failure: Failure) -> None:
     """Bring the last good configuration back to life; raises RESTORED when that served."""
     found = unit.show(request.unit)
     kept = lastgood.LastGood(found.name)
-    paths, aside = kept.restore(found.config_file, tried)
+    paths, aside = kept.restore(tried, found.config_file, held.table_file(found.name))
     if not paths:
         return
     settings = config.check(found)
     found = unit.show(request.unit)
-    decision = Decision("reload") if found.running else Decision("start")
+    decision = decide(found, settings, False, [])
     _bring_about(found, settings, decision, request.seconds)
     raise Failure(
         RESTORED,

@@ -39,8 +39,18 @@ class Kept:
 Files = dict[str, Kept]
 
 
-def collect(config_file: str, depth: int = 0) -> Files:
-    """The configuration as it is on the disk: the main file and its includes, by path."""
+def collect(config_file: str, *others: str) -> Files:
+    """The configuration as it is on the disk: the main file and its includes, by path.
+
+    :param others: files without includes that belong to it.
+    """
+    found = _collect(config_file, 0)
+    for path in others:
+        found = {**_collect(path, _MAX_DEPTH), **found}
+    return found
+
+
+def _collect(config_file: str, depth: int) -> Files:
     found: Files = {}
     with contextlib.suppress(OSError), open(config_file, "rb") as handle:
         seen = os.fstat(handle.fileno())
@@ -49,7 +59,7 @@ def collect(config_file: str, depth: int = 0) -> Files:
         for pattern in _INCLUDE.findall(content.decode("utf-8", "surrogateescape")):
             if pattern.startswith("/") and depth < _MAX_DEPTH:
                 for path in sorted(glob.glob(pattern)):
-                    found = {**collect(path, depth + 1), **found}
+                    found = {**_collect(path, depth + 1), **found}
     return found
 
 
@@ -120,19 +130,19 @@ class LastGood:
         for name in set(os.listdir(self._folder)) - wanted:
             os.unlink(os.path.join(self._folder, name))
 
-    def restore(self, config_file: str, failed: Files) -> tuple[list[str], str]:
+    def restore(self, failed: Files, config_file: str, *others: str) -> tuple[list[str], str]:
         """Put the kept files back in place of those that failed. Hold config.lock exclusively.
 
         What is replaced or removed is moved to a folder of its own, so that no work is lost.
         Nothing happens where nothing is kept, where it is what failed, or where somebody
         has changed the configuration since it failed.
 
-        :param config_file: the main file.
         :param failed: the configuration that did not work.
+        :param config_file: the main file; it and `others` as in `collect`.
         :returns: the paths that were changed, and the folder that holds what failed.
         """
         good = self.load()
-        if not good or not failed or good == failed or collect(config_file) != failed:
+        if not good or not failed or good == failed or collect(config_file, *others) != failed:
             return [], ""
         aside = os.path.join(self._rejected, time.strftime("%Y%m%dT%H%M%S"))
         changed = sorted(path for path in {*good, *failed} if good.get(path) != failed.get(path))

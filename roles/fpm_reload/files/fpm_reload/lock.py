@@ -49,6 +49,8 @@ class State:
     ok: bool = False
     # Reasons for a restart that the restart did not remove: they must not cause another.
     unresolved: list[str] = field(default_factory=list)
+    # Paths that led to held sockets, and to which: those that are no unit's any more are removed.
+    links: dict[str, str] = field(default_factory=dict)
     ended_ns: int = 0
 
     def satisfies(self, asked_ns: int, boot: str, restart: bool) -> bool:

@@ -50,11 +50,20 @@ def of_pools(settings: Settings, listeners: list[Listener]) -> list[tuple[Pool, 
 
 def parse_backlogs(text: str) -> dict[int, int]:
     """The backlog of each listening unix socket, by inode, from ``ss -xlH``."""
+    return _column(text, 3)
+
+
+def parse_queues(text: str) -> dict[int, int]:
+    """How many connections wait in each listening unix socket, by inode, from ``ss -xlH``."""
+    return _column(text, 2)
+
+
+def _column(text: str, number: int) -> dict[int, int]:
     found = {}
     for line in text.splitlines():
         parts = line.split()
-        if len(parts) >= 6 and parts[1] == "LISTEN" and parts[3].isdigit() and parts[-3].isdigit():
-            found[int(parts[-3])] = int(parts[3])
+        if len(parts) >= 6 and parts[1] == "LISTEN" and parts[number].isdigit() and parts[-3].isdigit():
+            found[int(parts[-3])] = int(parts[number])
     return found
 
 
@@ -72,9 +81,17 @@ def backlog_reasons(pairs: list[tuple[Pool, Listener]], live: dict[int, int], so
     return reasons
 
 
-def restart_reasons(settings: Settings, listeners: list[Listener]) -> list[str]:
-    """What only a restart applies to the sockets that are open now."""
+def restart_reasons(settings: Settings, listeners: list[Listener], held: dict[str, int]) -> list[str]:
+    """What only a restart applies to the sockets that are open now.
+
+    :param held: the backlog of sockets that systemd holds, by path.
+    """
     pairs = [pair for pair in of_pools(settings, listeners) if pair[0].backlog is not None]
+    pairs += [
+        (Pool(os.path.basename(listener.path), listener.path, backlog=held[listener.path]), listener)
+        for listener in listeners
+        if listener.path in held
+    ]
     if not pairs:
         return []
     try:
@@ -102,7 +119,7 @@ def mend(pid: int, settings: Settings, listeners: list[Listener]) -> list[str]:
         except OSError:
             continue
         try:
-            if _is_ours(pinned, pid) and _apply(pinned, target):
+            if _is_ours(pinned, pid) and apply(pinned, target):
                 changed.append(listener.path)
         finally:
             os.close(pinned)
@@ -121,7 +138,8 @@ def _is_ours(pinned: int, pid: int) -> bool:
         sock.close()
 
 
-def _apply(pinned: int, target: Wanted) -> bool:
+def apply(pinned: int, target: Wanted) -> bool:
+    """Give the file behind an O_PATH descriptor its owner, group and mode; True where it had others."""
     seen = os.fstat(pinned)
     uid = seen.st_uid if target.uid is None else target.uid
     gid = seen.st_gid if target.gid is None else target.gid
