@@ -283,16 +283,21 @@ def plan_pool(
     _check_slowlog(pool, result["timeouts"]["request_terminate_timeout"], where, notes)
     if not port and pool["state"] == "present":
         _check_socket_rights(result, options, where, notes)
-        if options["socket_activation"] and version:
-            result["socket"] = socket_of(layout(version, options["socket_dir"]), name)
-            length = len(result["socket"]["path"].encode())
-            if length > SOCKET_PATH_BYTES:
-                notes.error(
-                    where,
-                    f"its socket {result['socket']['path']} has {length} bytes; a unix socket's path has at most"
-                    f" {SOCKET_PATH_BYTES}. Shorten the pool's name or php_fpm_socket_dir",
-                )
     return result
+
+
+def hold_socket(pool: dict[str, Any], options: dict[str, Any], notes: Notes) -> None:
+    """Give a planned unix pool the socket that systemd holds for it, where it does."""
+    if not (options["socket_activation"] and pool["version"] and pool["listen_kind"] == "unix"):
+        return
+    pool["socket"] = socket_of(layout(pool["version"], options["socket_dir"]), pool["name"])
+    length = len(pool["socket"]["path"].encode())
+    if length > SOCKET_PATH_BYTES:
+        notes.error(
+            pool["where"],
+            f"its socket {pool['socket']['path']} has {length} bytes; a unix socket's path has at most"
+            f" {SOCKET_PATH_BYTES}. Shorten the pool's name or php_fpm_socket_dir",
+        )
 
 
 def _check_slowlog(pool: dict[str, Any], terminate: int, where: str, notes: Notes) -> None:

@@ -15,7 +15,7 @@ from ansible_collections.webops.php_stack.plugins.module_utils.plan_files import
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_host import check_listeners, still_used
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import VERSION, layout, version_key
-from ansible_collections.webops.php_stack.plugins.module_utils.plan_pools import plan_pool
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_pools import hold_socket, plan_pool
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_render import (
     ini_value,
     pool_directives,
@@ -127,6 +127,9 @@ def plan(
         else:
             planned_sites.append(site)
     present = [pool for pool in planned.values() if pool["state"] == "present"]
+    # Only now: sites have pools of their own for long routes.
+    for pool in present:
+        hold_socket(pool, options, notes)
     _check_sockets(present, notes)
     _check_sites(planned_sites, notes)
     _check_upstreams(present, notes)

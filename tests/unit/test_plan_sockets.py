@@ -95,6 +95,22 @@ def test_other_pools_listen_themselves(pool, activation):
     assert len(result["upstreams"][0]["addresses"]) == 1
 
 
+def test_a_long_route_s_pool_has_a_socket_of_its_own():
+    site = {
+        "name": "a.example.com",
+        "pool": "shop",
+        "root": "/srv",
+        "long_routes": [{"path": "/x", "timeout": 600}],
+    }
+    result = planned([{"name": "shop"}], sites=[site])
+    assert {name: socket["unit"] for name, socket in sockets(result).items()} == {
+        "shop": "php8.2-fpm-shop.socket",
+        "shop-600s": "php8.2-fpm-shop-600s.socket",
+    }
+    units = paths(result, "systemd")
+    assert len(units) == len(set(units))
+
+
 def test_each_version_has_its_own_sockets():
     result = planned([{"name": "a", "version": "7.4"}, {"name": "b"}])
     assert list(sockets(result, "7.4")) == ["a"]
