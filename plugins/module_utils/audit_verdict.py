@@ -17,7 +17,13 @@ from ansible_collections.webops.php_stack.plugins.module_utils.audit_findings im
     Finding,
 )
 from ansible_collections.webops.php_stack.plugins.module_utils.audit_snapshot import Snapshot
-from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import pools_at, short
+from ansible_collections.webops.php_stack.plugins.module_utils.audit_view import (
+    edges,
+    pool_title,
+    pools_at,
+    short,
+    site,
+)
 
 # Errors of a request more often than of the stack: what is critical comes before them.
 _CLIENT_ANSWERS = ("400", "403", "404")
@@ -109,6 +115,9 @@ def _entries(
         ),
         key=lambda pair: pair[0],
     )
+    elsewhere = {id(one) for _score, one in scored if not _concerns(snapshot, one, cause)}
+    if len(elsewhere) < len(scored):
+        scored = [(score, one) for score, one in scored if id(one) not in elsewhere]
     used.update(id(one) for _score, one in scored)
     strong = [
         (score, one)
@@ -121,7 +130,7 @@ def _entries(
     # A rule may have failed for several sites, each with its own place to mend.
     chosen = [one for score, one in strong if one.id == best[1].id and score[0] == best[0][0]]
     others = [one for _score, one in scored if one.id != best[1].id]
-    return [_joined(cause, one, others) for one in chosen]
+    return [_joined(snapshot, cause, one, others) for one in chosen]
 
 
 def _names(snapshot: Snapshot, cause: dict[str, Any]) -> set[str]:
@@ -166,9 +175,21 @@ def _mentions(text: str, name: str) -> bool:
     return bool(name) and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
 
 
-def _joined(cause: dict[str, Any], finding: Finding, others: list[Finding]) -> Verdict:
+def _sites(snapshot: Snapshot, finding: Finding) -> set[str]:
+    """The sites that lead to the pool that a finding is about; none where it is about no pool."""
+    return {site(location) for location, pool in edges(snapshot) if pool_title(pool) == finding.subject}
+
+
+def _concerns(snapshot: Snapshot, finding: Finding, cause: dict[str, Any]) -> bool:
+    """Whether a finding about a pool can explain failures of the cause's sites: none of them may lead there."""
+    sites, failed = _sites(snapshot, finding), {one["name"] for one in cause["sites"]}
+    return not sites or not failed or bool(sites & failed)
+
+
+def _joined(snapshot: Snapshot, cause: dict[str, Any], finding: Finding, others: list[Finding]) -> Verdict:
     counts = {one["name"]: one["count"] for one in cause["sites"]}
-    own = [name for name in counts if _mentions(finding.subject, name)]
+    pool_sites = _sites(snapshot, finding)
+    own = [name for name in counts if name in pool_sites or _mentions(finding.subject, name)]
     sites = own or list(counts)
     count = sum(counts[name] for name in own) if own else cause["count"]
     # Where no site is known, it takes the finding's subject to tell two findings of a rule apart.

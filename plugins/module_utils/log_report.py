@@ -9,7 +9,12 @@ from collections import Counter
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils.log_correlate import Attribution
-from ansible_collections.webops.php_stack.plugins.module_utils.log_model import CAUSES, Evidence, Moment
+from ansible_collections.webops.php_stack.plugins.module_utils.log_model import (
+    CAUSES,
+    Evidence,
+    Known,
+    Moment,
+)
 from ansible_collections.webops.php_stack.plugins.module_utils.log_scan import decode
 from ansible_collections.webops.php_stack.plugins.module_utils.log_time import Clock
 
@@ -171,7 +176,7 @@ class Report:
         return {
             "id": cause.ident,
             "summary": known.words,
-            "answer": known.answer,
+            "answer": _answer(cause, known),
             "count": cause.count,
             "failed_requests": cause.failed,
             "share": round(cause.count / total, 4) if total else 0.0,
@@ -187,6 +192,15 @@ class Report:
                 for when, source, text in cause.samples
             ],
         }
+
+
+def _answer(cause: Cause, known: Known) -> str:
+    """What most clients got: a full pool answers 504 where they waited, 502 where its queue was full too."""
+    answers = Counter({known.answer: cause.failed - sum(cause.symptoms.values())})
+    for symptom, count in cause.symptoms.items():
+        answers[CAUSES[symptom].answer] += count
+    most, count = answers.most_common(1)[0]
+    return most if count > 0 else known.answer
 
 
 def _count(counter: Counter[str], name: str, count: int) -> None:

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -221,6 +222,49 @@ def test_a_pool_that_cannot_work_fails_alone_too(runner: Runner, broken: dict[st
     assert "the fault is PHP or the pool's settings" in blog["found"]
 
 
+def test_a_pool_with_a_ping_page_is_asked_for_it(runner: Runner, broken: dict[str, Any]) -> None:
+    on_host(
+        "echo 'ping.path = /ping' | tee -a /etc/php/8.2/fpm/pool.d/{shop,blog}.conf; systemctl restart php8.2-fpm"
+    )
+    try:
+        probes = runner.audit(logs=False, probe=["ping"])["probes"]
+    finally:
+        on_host(
+            "sed -i '/^ping.path/d' /etc/php/8.2/fpm/pool.d/{shop,blog}.conf; systemctl restart php8.2-fpm"
+        )
+    assert {one["subject"]: one["ok"] for one in probes} == {
+        "pool shop (PHP 8.2) at unix:/run/php/shop.sock": True,
+        "pool blog (PHP 8.2) at unix:/run/php/blog.sock": False,  # as nginx's user
+        "pool api (PHP 8.2)": None,
+        "pool report (PHP 8.2)": None,
+    }
+
+
+def test_the_isolation_test_ends_with_a_module_that_is_killed(
+    runner: Runner, broken: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whoever kills the module (a lost connection, the OOM killer) leaves no second PHP-FPM behind."""
+    find = r"pgrep -f 'master process \(/tmp/php-stack-isolation'"
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(
+            on_host,
+            f'for turn in $(seq 2000); do pid=$({find} | head -n 1); [ -n "$pid" ] && break; sleep 0.01; done;'
+            " kill -KILL $(ps -o ppid= -p $pid) && echo $pid",
+        )
+        runner.run(
+            "ansible",
+            NAME,
+            "-m",
+            "webops.php_stack.stack_audit",
+            "-a",
+            '{"probe": ["isolation"], "logs": false}',
+            rc=2,
+        )
+        assert killed.result().strip().isdigit()
+    gone = f"for turn in $(seq 500); do {find} >/dev/null || break; sleep 0.01; done; {find} | wc -l; rm -rf /tmp/php-stack-isolation-*"
+    assert on_host(gone).strip() == "0"
+
+
 def test_check_mode_starts_no_process(runner: Runner, broken: dict[str, Any]) -> None:
     shown = runner.run(
         "ansible", NAME, "--check", "-m", "webops.php_stack.stack_audit", "-a", '{"probe": ["isolation"]}'
@@ -289,6 +333,15 @@ def test_the_hardened_host_names_no_cause_after_visitors_and_reloads(
     result = runner.audit(since=since)
     assert result["verdict"] == []
     assert result["causes"] == []
+
+
+def test_every_probe_of_the_hardened_host_works(runner: Runner, hardened: dict[str, Any]) -> None:
+    probes = runner.audit(logs=False, probe=["static", "request", "isolation"])["probes"]
+    pools = {f"pool {name} (PHP 8.2)" for name in ("shop", "blog", "api", "report")}
+    assert [(one["kind"], one["subject"], one["found"]) for one in probes if one["ok"] is False] == []
+    worked = {(one["kind"], one["subject"]) for one in probes if one["ok"]}
+    assert {("isolation", pool) for pool in pools} <= worked
+    assert {kind for kind, _subject in worked} == {"static", "request", "isolation"}
 
 
 def test_the_hardened_host_fails_nothing(hardened: dict[str, Any]) -> None:

@@ -279,3 +279,27 @@ FINDINGS = st.builds(
     fix=st.text(),
     reason=st.text(),
 )
+
+
+# A site at another version's socket, and reloads that cut; the logs show a 502 and a 504.
+BROKEN = Case(
+    "",
+    "",
+    edits=(
+        (
+            SITE,
+            "    server unix:/run/php/shop.sock max_fails=0;\n" * 2,
+            "    server unix:/run/php/php7.4-fpm.sock;\n",
+        ),
+        (FPM, "process_control_timeout = 10s\n", ""),
+    ),
+    live=logs(
+        cause(
+            "socket_missing",
+            42,
+            sites=named("shop.example.com", count=42),
+            upstreams=named("fastcgi://unix:/run/php/php7.4-fpm.sock:", count=42),
+        ),
+        cause("read_timeout", 2, answer="504", sites=named("other.example.com", count=2), evidence=[]),
+    ),
+)

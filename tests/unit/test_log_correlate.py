@@ -154,6 +154,8 @@ def test_saturation_explains_waiting_but_not_a_page_that_fpm_saw_run() -> None:
     result = explained(lines(failed(30, full, "connecting to")), lines(fpm(28, FULL)))
     assert counts(result) == {"max_children_reached": 1}
     assert result["causes"][0]["consequences"] == [{"id": "backlog_full", "count": 1}]
+    # What clients got: a full queue is a 502, a wait for a worker a 504.
+    assert (result["causes"][0]["answer"], explained(nginx, two)["causes"][0]["answer"]) == ("502", "504")
 
 
 DOWN = lines(
