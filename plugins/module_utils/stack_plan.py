@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_files import (
+    GUESTS_FILE,
     fpm_files,
     nginx_files,
     systemd_files,
@@ -94,6 +95,8 @@ def plan(
     :raises PlanError: with every mistake at once.
     """
     notes = Notes()
+    # A guest whose own file somebody has removed is left in our file alone. It is no pool: FPM refuses it.
+    host_pools = [pool for pool in host_pools if not str(pool.get("file")).endswith(f"/{GUESTS_FILE}")]
     options = {
         "default_version": str(default_version or ""),
         "known_versions": sorted({str(version) for version in known_versions}, key=_sortable),

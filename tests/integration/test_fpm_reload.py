@@ -274,6 +274,21 @@ def test_without_a_last_good_configuration_the_failure_stands_and_names_the_caus
     assert "Address already in use" in done.stderr
 
 
+def test_a_first_change_that_dies_live_has_something_to_go_back_to(host: Host) -> None:
+    host.ok(f"rm -rf /var/lib/php_stack/last-good/{UNIT}; systemctl restart {UNIT}; {RELOAD} --keep {UNIT}")
+    host.pool(listen="127.0.0.1:80")
+    done = host.run(f"{RELOAD} {UNIT}")
+    assert done.returncode == 10, done
+    assert host.answers()
+
+
+def test_what_was_never_live_is_not_kept(host: Host) -> None:
+    host.ok(f"rm -rf /var/lib/php_stack/last-good/{UNIT}; systemctl restart {UNIT}")
+    host.pool(listen="127.0.0.1:80")
+    host.ok(f"{RELOAD} --keep {UNIT}")
+    assert host.run(f"ls /var/lib/php_stack/last-good/{UNIT}").returncode != 0
+
+
 def test_a_new_pool_on_tcp_with_allowed_clients_is_waited_for(host: Host) -> None:
     base = "user = www-data\npm = ondemand\npm.max_children = 2\n"
     host.write(

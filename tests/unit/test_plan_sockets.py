@@ -236,6 +236,20 @@ def test_nothing_goes_where_nothing_is_described():
     assert result["systemd"]["manage"] == []
 
 
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_guest_whose_own_file_was_removed_is_no_pool_any_more(prune):
+    """FPM refuses the section that is left of it in our file, so that file must go with the next run."""
+    ghost = on_host("www", "/run/php8.2-fpm/.inherited-www")
+    ghost["file"] = "/etc/php/8.2/fpm/pool.d/zz-php_stack-sockets.conf"
+    shop = on_host("shop", "/run/php8.2-fpm/shop.sock")
+    result = planned([{"name": "shop"}], [shop, ghost], prune=prune)
+    assert set(sockets(result)) == {"shop"}
+    pool_dir = "/etc/php/8.2/fpm/pool.d"
+    assert f"{pool_dir}/zz-php_stack-sockets.conf" not in paths(result, "fpm")
+    pattern = "*.conf" if prune else "zz-php_stack-sockets.conf"
+    assert {"dir": pool_dir, "pattern": pattern} in result["fpm"]["manage"]
+
+
 def test_a_held_path_has_room_in_a_unix_address():
     name = "x" * 90
     with pytest.raises(PlanError) as caught:
@@ -254,7 +268,12 @@ def activated(tmp_path, names, table):
     table_file = tmp_path / "table"
     table_file.write_text("# a comment\n" + table)
     script = ROOT / "roles/fpm_systemd/templates/php-fpm-activate.j2"
-    show = "import os; print(os.environ.get('FPM_SOCKETS'), os.environ.get('LISTEN_FDS'))"
+    show = (
+        "import os; given = [item.rpartition('=')[2] for item in os.environ.get('FPM_SOCKETS', '').split(',') if item]"
+        f"; there = [str(number) for number in range(3, {3 + len(names)}) if os.path.exists(f'/proc/self/fd/{{number}}')]"
+        "; print(os.environ.get('FPM_SOCKETS'), os.environ.get('LISTEN_FDS'))"
+        "; assert sorted(given) == there, (given, there)"
+    )
 
     def as_systemd_does():
         for number, descriptor in enumerate([listener.fileno() + 100 for listener in listeners]):

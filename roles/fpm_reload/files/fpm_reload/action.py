@@ -46,6 +46,12 @@ class Decision:
         return self.action + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
+def refuse_switched_off(found: Unit, forced: bool) -> None:
+    """:raises Failure: SWITCHED_OFF."""
+    if found.active == "inactive" and found.file_state == "disabled" and not forced:
+        raise Failure(SWITCHED_OFF, "the unit is stopped and disabled, so it stays off (--restart starts it)")
+
+
 def decide(found: Unit, settings: config.Settings, forced: bool, unresolved: list[str]) -> Decision:
     """What has to be done to make the configuration live.
 
@@ -54,11 +60,8 @@ def decide(found: Unit, settings: config.Settings, forced: bool, unresolved: lis
 
     :raises Failure: SWITCHED_OFF.
     """
+    refuse_switched_off(found, forced)
     if not found.running:
-        if found.active == "inactive" and found.file_state == "disabled" and not forced:
-            raise Failure(
-                SWITCHED_OFF, "the unit is stopped and disabled, so it stays off (--restart starts it)"
-            )
         return Decision("start", (f"the unit was {found.active}",))
     if forced:
         return Decision("restart", ("asked for",))
@@ -139,6 +142,33 @@ def mend(request: Request, folder: LockFolder) -> str:
     return f"{found.name}: {'; '.join(done)}" if done else ""
 
 
+def keep(request: Request, folder: LockFolder) -> str:
+    """Keep the configuration that is live as the last good one, where none is kept yet.
+
+    A first change would have nothing to go back to. What was written after PHP-FPM read its
+    configuration, or is broken, was never live and is not kept.
+
+    :returns: always empty: there is nothing to say.
+    """
+    found = unit.show(request.unit)
+    kept = lastgood.LastGood(found.name)
+    if kept.load() is None and found.running:
+        with folder.hold(CONFIG_LOCK, exclusive=False, seconds=request.seconds):
+            files = lastgood.collect(found.config_file)
+            if lastgood.changed_since(files, unit.settled_at(found)):
+                return ""
+            try:
+                settings = config.check(found)
+            except Failure:
+                return ""
+            # The table may have been written already; it belongs to a configuration that uses it.
+            names = held.wanted_names(found.name)
+            if any(pool.listen in names for pool in settings.pools):
+                files = lastgood.collect(found.config_file, held.table_file(found.name))
+            kept.save(files)
+    return ""
+
+
 def _let_breathe(found: Unit, last: State) -> None:
     """Wait until the requests are served that the last reload, just ended, has kept waiting.
 
@@ -161,6 +191,8 @@ def _let_breathe(found: Unit, last: State) -> None:
 def _act(request: Request, found: Unit, folder: LockFolder, before: State, tried: lastgood.Files) -> str:
     begun = time.monotonic()
     settings = config.check(found)
+    # An open socket would start it with the next request.
+    refuse_switched_off(found, request.restart)
     opened = held.open_sockets(found)
     plain = {pool.listen for pool in settings.pools}
     own = held.own_listeners(found, plain) if found.running else []

@@ -63,6 +63,17 @@ def _collect(config_file: str, depth: int) -> Files:
     return found
 
 
+def changed_since(files: Files, moment: float) -> bool:
+    """Whether one of the files was written, renamed or changed in its rights since a moment (seconds of the epoch).
+
+    One that is gone by now counts as changed.
+    """
+    try:
+        return any(os.stat(path).st_ctime > moment for path in files)
+    except OSError:
+        return True
+
+
 def _write(path: str, kept: Kept) -> None:
     """Replace a file as a whole. A link stays, and the file that it leads to changes."""
     target = os.path.realpath(path)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -227,6 +228,13 @@ def show(name: str) -> Unit:
         options=options,
         limits=limits.parse(shown),
     )
+
+
+def settled_at(unit: Unit) -> float:
+    """When the unit's last start or reload was done (seconds of the epoch); 0 where systemd does not say."""
+    asked = run(["systemctl", "show", "--property=StateChangeTimestampMonotonic", "--", unit.service], 30)
+    stamp = parse_show(asked.stdout).get("StateChangeTimestampMonotonic", ["0"])[0]
+    return time.time() - (time.monotonic() - int(stamp) / 1e6) if int(stamp) else 0.0
 
 
 def idle_sockets(unit: Unit) -> list[str]:
