@@ -322,10 +322,16 @@ class _PoolReader:
         return words
 
 
+def _names(value: str | None) -> list[str]:
+    return [name for name in (value or "").replace(" ", "").split(",") if name]
+
+
 def _listen(pool: Pool, target: Endpoint | None, held: Held | None) -> dict[str, Any]:
     unit = held.unit if held else None
     setting = pool.settings["listen"]
-    users, clients = pool.value("listen.acl_users"), pool.value("listen.allowed_clients")
+    users, groups = (
+        (None, None) if unit else (pool.value("listen.acl_users"), pool.value("listen.acl_groups"))
+    )
     is_unix = target is not None and target.kind == "unix"
     return {
         "raw": setting.unresolved or setting.value,
@@ -337,9 +343,10 @@ def _listen(pool: Pool, target: Endpoint | None, held: Held | None) -> dict[str,
         "owner": unit.user if unit else pool.value("listen.owner"),
         "group": unit.group if unit else pool.value("listen.group"),
         "mode": (unit.mode if unit else pool.value("listen.mode") or _DEFAULT_MODE) if is_unix else None,
-        "acl_users": [] if unit else [user for user in (users or "").replace(" ", "").split(",") if user],
+        "acl_users": _names(users),
+        "acl_groups": _names(groups),
         "backlog": unit.backlog if unit else pool.value("listen.backlog"),
-        "allowed_clients": [client for client in (clients or "").replace(" ", "").split(",") if client],
+        "allowed_clients": _names(pool.value("listen.allowed_clients")),
         "held_by": "systemd" if unit else None,
         "socket_unit": unit.id if unit else None,
     }

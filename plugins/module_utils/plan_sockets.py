@@ -9,10 +9,16 @@ version are held too: those that leave later in the same run, and those that nob
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.webops.php_stack.plugins.module_utils.plan_layout import socket_of
+from ansible_collections.webops.php_stack.plugins.module_utils.plan_pools import SOCKET_PATH_BYTES
+
+# What a unit file, a table of words and FPM_SOCKETS take as it is: no blank, %, comma, colon or equals sign.
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._@+/-]+")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def plan_sockets(
@@ -44,9 +50,7 @@ def plan_sockets(
         result += [
             _guest(version, pool, planned)
             for name, pool in (on_host if result else held).items()
-            if name not in planned
-            and not (prune and leaves(pool, absent))
-            and not pool["listen"]["acl_users"]
+            if name not in planned and not (prune and leaves(pool, absent)) and _can_be_held(version, pool)
         ]
     elif prune:
         result = []
@@ -62,6 +66,16 @@ def leaves(pool: dict[str, Any], absent: set[str]) -> bool:
 
 def _is_held(version: dict[str, Any], pool: dict[str, Any]) -> bool:
     return bool(pool["listen"].get("socket_unit") == socket_of(version, pool["name"])["unit"])
+
+
+def _can_be_held(version: dict[str, Any], pool: dict[str, Any]) -> bool:
+    """Whether a guest's socket can be a unit's. If not, the guest keeps a listener of its own."""
+    return bool(
+        not (pool["listen"]["acl_users"] or pool["listen"].get("acl_groups"))
+        and _PLAIN_NAME.fullmatch(pool["name"])
+        and _PLAIN_PATH.fullmatch(pool["listen"]["path"] or "")
+        and len(socket_of(version, pool["name"])["path"]) <= SOCKET_PATH_BYTES
+    )
 
 
 def _planned(pool: dict[str, Any], before: dict[str, Any] | None, prune: bool) -> dict[str, Any]:

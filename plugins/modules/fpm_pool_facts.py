@@ -156,6 +156,7 @@ ansible_facts:
           type: dict
           sample:
             acl_users: []
+            acl_groups: []
             address: unix:/run/php/php8.2-fpm.sock
             allowed_clients: []
             backlog: -1

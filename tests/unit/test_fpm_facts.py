@@ -64,7 +64,7 @@ def test_a_pool_of_a_tree(tmp_path: Path) -> None:
         "listen": {
             "raw": "/run/php/www.sock", "kind": "unix", "address": "unix:/run/php/www.sock",
             "path": "/run/php/www.sock", "host": None, "port": None, "owner": "www-data", "group": None,
-            "mode": "0660", "acl_users": ["apache", "nginx"], "backlog": -1,
+            "mode": "0660", "acl_users": ["apache", "nginx"], "acl_groups": [], "backlog": -1,
             "allowed_clients": ["127.0.0.1", "::1"], "held_by": None, "socket_unit": None,
         },
         "pm": {"mode": "static", "max_children": 3, "start_servers": 0, "min_spare_servers": 0,
@@ -350,3 +350,9 @@ def test_what_systemctl_shows() -> None:
 )  # fmt: skip
 def test_a_duration_of_systemd(text: str, value: float | None) -> None:
     assert seconds(text) == value
+
+
+def test_groups_of_an_acl(tmp_path: Path) -> None:
+    more = {f"{POOLS}/acl.conf": "[acl]\nuser = u\nlisten = /a.sock\nlisten.acl_groups = web, ci\npm = static\n"}
+    shown = {pool["name"]: pool["listen"]["acl_groups"] for pool in read(tmp_path, more)["fpm_pools"]}
+    assert shown == {"acl": ["web", "ci"], "www": []}

@@ -236,6 +236,27 @@ def test_nothing_goes_where_nothing_is_described():
     assert result["systemd"]["manage"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("www", "/run/php/my site.sock"),
+        ("www", "/run/php/100%n.sock"),
+        ("my site", "/run/php/site.sock"),
+        ("x" * 90, "/run/php/x.sock"),
+    ],
+)
+def test_a_guest_that_no_unit_can_name_keeps_a_listener_of_its_own(name, path):
+    """systemd-analyze verify would refuse the unit, and with it the whole run."""
+    guests = [on_host(name, path, managed=False), on_host("docs", "/srv/a@b/run/docs+1.sock", managed=False)]
+    assert set(sockets(planned([{"name": "shop"}], guests))) == {"shop", "docs"}
+
+
+@pytest.mark.parametrize("acl", [{"acl_users": ["lucy"]}, {"acl_groups": ["web"]}])
+def test_a_guest_with_an_acl_keeps_a_listener_of_its_own(acl):
+    guest = on_host("www", "/run/php/www.sock", managed=False, **acl)
+    assert set(sockets(planned([{"name": "shop"}], [guest]))) == {"shop"}
+
+
 @pytest.mark.parametrize("prune", [False, True])
 def test_a_guest_whose_own_file_was_removed_is_no_pool_any_more(prune):
     """FPM refuses the section that is left of it in our file, so that file must go with the next run."""
