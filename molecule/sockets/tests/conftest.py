@@ -38,9 +38,9 @@ def stack(host):
 
 @pytest.fixture
 def while_loaded(stack):
-    """while_loaded(variables) -> (the figures, what the playbook printed), of a run under the steady load."""
+    """while_loaded(variables, rc=0) -> (the figures, what the playbook printed), of a run under the steady load."""
 
-    def run(variables):
+    def run(variables, rc=0):
         said = []
 
         def inject(_stack, _quick):
@@ -49,7 +49,7 @@ def while_loaded(stack):
             return done.returncode
 
         figures = measure(stack, Fault("change", "a change", inject, playbook=True), quick=True)
-        assert figures["exit_code"] == 0, said[0][-6000:]
+        assert figures["exit_code"] == rc, said[0][-6000:]
         return figures, said[0]
 
     return run

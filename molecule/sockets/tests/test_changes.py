@@ -19,6 +19,28 @@ def site(name, pool):
 SITES = [site("shop", "shop"), site("blog", "blog"), site("old", "old")]
 
 
+def test_a_pool_s_size_and_php_ini_change(host, while_loaded):
+    figures, _said = while_loaded(
+        {
+            "php_fpm_pools": [{**SHOP, "pm_max_children": 6}, BLOG, OLD],
+            "nginx_php_sites": SITES,
+            "php_fpm_ini": {"realpath_cache_ttl": 300},
+        }
+    )
+    assert figures["lost"] == 0, figures["by_kind"]
+    assert host.file("/etc/php/8.2/fpm/pool.d/shop.conf").contains("pm.max_children = 6")
+    assert host.file("/etc/php/8.2/fpm/conf.d/99-php_stack.ini").contains("realpath_cache_ttl")
+
+
+def test_what_only_fpm_refuses_changes_nothing(host, while_loaded):
+    before = host.file("/etc/php/8.2/fpm/pool.d/shop.conf").content
+    invalid = {**SHOP, "directives": {"rlimit_fils": "1024"}}
+    figures, said = while_loaded({"php_fpm_pools": [invalid, BLOG, OLD], "nginx_php_sites": SITES}, rc=2)
+    assert figures["lost"] == 0, figures["by_kind"]
+    assert "unknown entry 'rlimit_fils'" in said
+    assert host.file("/etc/php/8.2/fpm/pool.d/shop.conf").content == before
+
+
 def test_owner_mode_backlog_and_path_of_a_socket_change(host, while_loaded):
     changed = {**SHOP, "listen": "/run/php/moved.sock", "listen_owner": "root", "listen_mode": "0666",
                "listen_backlog": 128}  # fmt: skip

@@ -1,0 +1,4 @@
+<?php
+// A request that no worker survives.
+posix_kill(getmypid(), 9);
+sleep(5);
