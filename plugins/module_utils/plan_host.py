@@ -21,6 +21,7 @@ def check_listeners(
     absent_sites: list[str],
     host_pools: Sequence[dict[str, Any]],
     nginx_locations: Sequence[dict[str, Any]],
+    managed_files: Sequence[str],
     notes: Notes,
 ) -> None:
     """A listener that goes away must not be one that a site outside the plan still passes to.
@@ -28,8 +29,9 @@ def check_listeners(
     :param pools: the planned pools by name, absent ones included.
     :param host_pools: fpm_pools of fpm_pool_facts.
     :param nginx_locations: locations of nginx_fastcgi_info.
+    :param managed_files: files of nginx that nginx_php wrote: those that are described no more go with their site.
     """
-    ours = {
+    ours = {*managed_files} | {
         f"{directory}/{name}{ending}"
         for name in [*(site["name"] for site in sites), *absent_sites]
         for directory in (SITES_AVAILABLE, SITES_ENABLED)

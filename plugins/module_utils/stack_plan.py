@@ -72,6 +72,7 @@ def plan(
     php_global: dict[str, Any] | None = None,
     host_pools: Sequence[dict[str, Any]] = (),
     nginx_locations: Sequence[dict[str, Any]] = (),
+    nginx_managed_files: Sequence[str] = (),
     socket_activation: bool = False,
     prune: bool = True,
 ) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def plan(
     :param php_global: further settings of FPM's [global] section.
     :param host_pools: the pools that are on the host now (fpm_pools of fpm_pool_facts).
     :param nginx_locations: the locations that reach PHP now (locations of nginx_fastcgi_info).
+    :param nginx_managed_files: the files of nginx on the host that nginx_php wrote.
     :param socket_activation: whether systemd holds the sockets of unix pools.
     :param prune: False keeps pools, paths and sockets that are to go, for as long as nginx may use them.
     :returns: versions, pools, absent_pools, sites, absent_sites, upstreams, warnings, waits_for (where nginx still uses
@@ -154,7 +156,9 @@ def plan(
     )
     # A description with mistakes is not whole yet: held against the host, what is missing would look removed.
     if not (notes.errors or waits_for or prune):
-        check_listeners(planned, planned_sites, absent_sites, host_pools, nginx_locations, notes)
+        check_listeners(
+            planned, planned_sites, absent_sites, host_pools, nginx_locations, nginx_managed_files, notes
+        )
     ini = _settings("php_fpm_ini", php_ini, notes)
     global_settings = _settings("php_fpm_global", php_global, notes)
     if notes.errors:

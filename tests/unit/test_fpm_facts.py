@@ -353,6 +353,8 @@ def test_a_duration_of_systemd(text: str, value: float | None) -> None:
 
 
 def test_groups_of_an_acl(tmp_path: Path) -> None:
-    more = {f"{POOLS}/acl.conf": "[acl]\nuser = u\nlisten = /a.sock\nlisten.acl_groups = web, ci\npm = static\n"}
+    more = {
+        f"{POOLS}/acl.conf": "[acl]\nuser = u\nlisten = /a.sock\nlisten.acl_groups = web, ci\npm = static\n"
+    }
     shown = {pool["name"]: pool["listen"]["acl_groups"] for pool in read(tmp_path, more)["fpm_pools"]}
     assert shown == {"acl": ["web", "ci"], "www": []}

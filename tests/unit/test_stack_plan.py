@@ -399,6 +399,20 @@ def test_a_listener_that_a_site_still_uses_is_not_taken_away(pools, on_host, err
     assert error in found
 
 
+def test_a_pool_and_its_site_may_leave_the_description_together():
+    on_host = host_pool("old", "unix:/run/php8.2-fpm/old.sock", True)
+    passing = location("unix:/run/php8.2-fpm/old.sock")
+    options = {
+        "default_version": "8.2",
+        "host_pools": [on_host],
+        "nginx_locations": [passing],
+        "prune": False,
+    }
+    result = plan([{"name": "shop"}], nginx_managed_files=[passing["file"]], **options)
+    assert [pool["name"] for pool in result["pools"]] == ["shop"]
+    assert mistakes([{"name": "shop"}], **options)
+
+
 def test_a_pool_that_somebody_else_made_stays_and_may_be_used():
     kept = host_pool("theirs", "unix:/run/php/theirs.sock", False)
     result = plan(
