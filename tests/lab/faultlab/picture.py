@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 from xml.sax.saxutils import escape
 
-LABEL_WIDTH = 300
+LABEL_WIDTH = 330
 COLUMN_WIDTH = 220
 BAR_WIDTH = 96
 ROW_HEIGHT = 24

@@ -80,6 +80,12 @@ def readme(results: Results) -> str:
         "",
         "![The share of requests lost, by fault and host](docs/faults.svg)",
         "",
+        "A POST that dies with its worker is never sent twice, nor is a request whose answer has begun; and a socket that"
+        " somebody takes away by hand is missing until it comes back by itself, within two seconds. No other request is lost."
+        " *Usual recipe* is the distribution's default with"
+        " `process_control_timeout = 10s`, `Restart=on-failure`, `RuntimeDirectoryPreserve=yes` and reloads through"
+        " `flock --nonblock`.",
+        "",
         f"`make bench-faults` made this table and repeats it ({results['seconds'] / 60:.0f} minutes here): three hosts of the"
         " same packages, the same load, one fault at a time. [docs/faults.md](docs/faults.md) has the load, the p99 and the time"
         " until healthy, and the reason of every lost request.",
