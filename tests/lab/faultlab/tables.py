@@ -133,6 +133,10 @@ def details(results: Results, left_out: Sequence[str] = ()) -> str:
             ),
             _row(["p99", *(f"{1000 * results['steady'][k]['p99_seconds']:.1f} ms" for k in stacks)]),
             "",
+            "The page does nothing, so that this shows what a stack costs by itself. Ours catches what workers print"
+            " (`catch_workers_output`), for which PHP-FPM's master wakes at the end of every request; `catch_workers_output: false`"
+            " in a pool's description saves that.",
+            "",
         ]
     lines += [*_losses_of_ours(results), ""]
     lines += [
