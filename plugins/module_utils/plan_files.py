@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 UPSTREAMS_FILE = "/etc/nginx/conf.d/php_stack-upstreams.conf"
@@ -29,7 +30,7 @@ def fpm_files(
     global_settings: dict[str, Any],
     prune: bool,
 ) -> dict[str, Any]:
-    """files, manage and validate of the php_fpm role's transaction.
+    """files, manage, validate and due of the php_fpm role's transaction.
 
     A version without any described pool gets the global file alone: its own pools stay as they are.
 
@@ -109,7 +110,23 @@ def fpm_files(
         )
     if versions and prune:
         manage.append({"dir": "/etc/logrotate.d", "pattern": "php_stack-*"})
-    return {"files": files, "manage": manage, "validate": validate}
+    return {
+        "files": files,
+        "manage": manage,
+        "validate": validate,
+        "due": _due(versions, lambda version: [f"/etc/php/{version['version']}/*"]),
+    }
+
+
+def _due(
+    versions: list[dict[str, Any]], paths: Callable[[dict[str, Any]], list[str]]
+) -> list[dict[str, Any]]:
+    """A change of these paths leaves the reload of a version's unit to be done, in this run or in a later one."""
+    return [
+        {"name": version["service"], "when_changed": paths(version)}
+        for version in versions
+        if not version["empty"]
+    ]
 
 
 def _absent(version: dict[str, Any], absent_pools: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -155,7 +172,7 @@ def nginx_files(
 
 
 def systemd_files(versions: list[dict[str, Any]], prune: bool) -> dict[str, Any]:
-    """files, directories and manage of the fpm_systemd role's transaction, and the units that it touches.
+    """files, directories, manage and due of the fpm_systemd role's transaction, and the units that it touches.
 
     :param prune: whether files of sockets and versions that are not planned any more are removed.
     """
@@ -191,21 +208,19 @@ def systemd_files(versions: list[dict[str, Any]], prune: bool) -> dict[str, Any]
         "files": files,
         "directories": directories,
         "manage": stale if prune else [],
+        "due": _due(
+            versions, lambda version: [f"{UNITS}/{version['service']}-*.socket", version["sockets_file"]]
+        ),
         "units": [f"{version['service']}.service" for version in versions]
         + [socket["unit"] for version in versions for socket in version["sockets"]],
-        "menders": [mender(version) for version in versions if version["sockets"]],
+        "menders": [version["mender"] for version in versions if version["sockets"]],
     }
-
-
-def mender(version: dict[str, Any]) -> str:
-    """The path unit that sees a socket being removed or closed."""
-    return f"php_stack-{version['service']}-mend.path"
 
 
 def _socket_files(version: dict[str, Any]) -> list[dict[str, Any]]:
     if not version["sockets"]:
         return []
-    path_unit = mender(version)
+    path_unit = version["mender"]
     of_version = {"version": version}
     files: list[dict[str, Any]] = [
         {"path": version["sockets_file"], "template": "sockets.j2", "vars": of_version},

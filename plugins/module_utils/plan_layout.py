@@ -40,6 +40,8 @@ def layout(version: str, socket_dir: str) -> dict[str, str]:
         # one step while requests arrive; a socket cannot.
         "held_dir": f"{directory}/held",
         "sockets_file": f"/etc/php_stack/{service}.sockets",
+        # The path unit that sees a socket being removed or closed.
+        "mender": f"php_stack-{service}-mend.path",
         "package": f"php{version}-fpm",
     }
 

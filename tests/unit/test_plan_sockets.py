@@ -330,3 +330,16 @@ def test_fpm_starts_without_sockets_where_the_table_is_broken(tmp_path):
     said, errors = activated(tmp_path, ["shop"], "shop /run/.inherited-shop many\n")
     assert said == "None None"
     assert "invalid literal for int" in errors
+
+
+def test_a_change_of_a_version_s_files_or_sockets_leaves_its_reload_to_be_done():
+    host_pools = [on_host("shop", "/run/php8.2-fpm/shop.sock")]
+    result = planned([{"name": "shop", "version": "7.4"}], host_pools, prune=True)
+    # 8.2 has lost its last pool: its service is stopped, not reloaded.
+    assert result["fpm"]["due"] == [{"name": "php7.4-fpm", "when_changed": ["/etc/php/7.4/*"]}]
+    assert result["systemd"]["due"] == [
+        {
+            "name": "php7.4-fpm",
+            "when_changed": ["/etc/systemd/system/php7.4-fpm-*.socket", "/etc/php_stack/php7.4-fpm.sockets"],
+        }
+    ]

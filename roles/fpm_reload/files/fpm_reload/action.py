@@ -209,8 +209,7 @@ def _act(request: Request, found: Unit, folder: LockFolder, before: State, tried
     now = unit.show(found.name)
     # Again: FPM unlinks the path of a socket that it made itself, when it ends.
     mended += [path for path in held.mend(now, plain) if path not in mended]
-    held.clean(now, before.links, plain)
-    state.links = held.links(now)
+    state.links = held.clean(now, before.links, plain)
     righted = sockets.mend(now.pid, settings, master.listeners(now.pid))
     if decision.action != "reload":
         state.unresolved = held.restart_reasons(now)

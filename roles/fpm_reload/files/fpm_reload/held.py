@@ -268,8 +268,8 @@ def backlogs(found: Unit) -> dict[str, int]:
 
 def own_listeners(found: Unit, plain: set[str]) -> list[master.Listener]:
     """Sockets that the running master made itself at a path that now belongs to a held socket."""
-    links = {link for held in of_unit(found) for link in held.links} - plain
-    return [listener for listener in master.listeners(found.pid) if listener.path in links]
+    taken = set(links(found)) - plain
+    return [listener for listener in master.listeners(found.pid) if listener.path in taken]
 
 
 def take_over(found: Unit, before: list[master.Listener], deadline: float) -> None:
@@ -299,12 +299,13 @@ def links(found: Unit) -> dict[str, str]:
     return {link: held.path for held in of_unit(found) for link in held.links}
 
 
-def clean(found: Unit, before: dict[str, str], plain: set[str]) -> None:
+def clean(found: Unit, before: dict[str, str], plain: set[str]) -> dict[str, str]:
     """Remove sockets and links that were a unit's and are none's any more (a pool removed, renamed or moved).
 
     :param before: of `links`, at the reload before this one.
     :param plain: paths of FPM's configuration. A master that goes on without systemd has the socket behind a link
         there until it ends.
+    :returns: `links` as they are now.
     """
     now = links(found)
     kept = {*now.values(), *(listener.path for listener in master.listeners(found.pid))}
@@ -316,3 +317,4 @@ def clean(found: Unit, before: dict[str, str], plain: set[str]) -> None:
             if path not in kept and stat.S_ISSOCK(os.lstat(path).st_mode):
                 os.unlink(path)
                 os.rmdir(os.path.dirname(path))
+    return now
