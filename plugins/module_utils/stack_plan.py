@@ -346,8 +346,10 @@ def _add_sockets(
     names = {pool["name"] for pool in present}
     paths = {pool["listen"] for pool in present if not pool["socket"]}
     others = [pool for pool in there if pool["name"] not in names]
-    # A version whose last pools leave has no valid configuration: its service is stopped instead.
-    version["empty"] = bool(prune and there and not present and all(leaves(pool, absent) for pool in others))
+    # A version whose last pools leave has no valid configuration: its service is stopped instead, and stays so.
+    gone = not present and all(leaves(pool, absent) for pool in others)
+    version["emptied"] = bool(gone and prune and there)
+    version["empty"] = version["emptied"] or bool(gone and absent and not there)
     version["in_the_way"] = sorted(
         pool["file"].rpartition("/")[2] for pool in others if pool["listen"]["path"] in paths
     )

@@ -217,6 +217,16 @@ def test_nothing_is_removed_while_nginx_passes_to_it():
     assert planned([{"name": "shop"}], host_pools, prune=True, nginx_locations=[location])["waits_for"] == []
 
 
+def test_a_version_that_was_emptied_stays_empty():
+    description = [{"name": "shop", "version": "7.4"}, {"name": "www", "version": "8.2", "state": "absent"}]
+    for prune in (False, True):
+        result = planned(description, [on_host("shop", "/run/php7.4-fpm/shop.sock", version="7.4")], prune)
+        states = {item["version"]: (item["empty"], item["emptied"]) for item in result["versions"]}
+        assert states == {"7.4": (False, False), "8.2": (True, False)}
+        # PHP-FPM refuses a configuration without a pool.
+        assert [item["name"] for item in result["fpm"]["validate"]] == ["php-fpm7.4 -t"]
+
+
 def test_a_version_with_a_pool_that_nobody_described_is_not_emptied():
     host_pools = [
         on_host("shop", "/run/php8.2-fpm/shop.sock"),
